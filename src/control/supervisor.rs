@@ -1,0 +1,291 @@
+//! The supervisor: what comes in, what goes out.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::engine::{Evidence, Ghosts, MAX_SCOPES, NoPath, Phase, PolicyChoice, Snapshot};
+use crate::io::PathId;
+use crate::path::{Cache, CacheScope, ControlReport, Incarnation, News, QueueIndex};
+use crate::policy::{MAX_PATHS, MakePolicy};
+use crate::time::Tick;
+
+use super::member::{Leaving, Member, Task};
+use super::{Event, EventKind, Promise};
+
+/// How a volume looks after its paths.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Config {
+    pub(crate) queues: u16,
+    pub(crate) promise: Promise,
+    /// Between two probes of a path that is down; doubles up to 16 times that.
+    pub(crate) probe_interval: Duration,
+    /// How long a suspect path's probe may take before the path counts as down.
+    pub(crate) probe_timeout: Duration,
+}
+
+/// Something for the paths' helpers to do. Results come back as calls of the supervisor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Connect and open a path queue for each queue; then [`Supervisor::connected`].
+    Connect { path: PathId, incarnation: Incarnation },
+    /// Probe; the path reports.
+    Probe { path: PathId, incarnation: Incarnation },
+    /// Fence; the path reports.
+    Fence { path: PathId, through: Incarnation },
+    /// Drop the path; nothing comes back.
+    Close { path: PathId },
+}
+
+/// Who a cache belongs to.
+#[derive(Debug, PartialEq, Eq)]
+enum ScopeOwner {
+    Shared(CacheScope),
+    Private(PathId),
+}
+
+pub(crate) struct Supervisor {
+    pub(super) config: Config,
+    pub(super) snapshot: Snapshot,
+    pub(super) members: [Option<Member>; MAX_PATHS],
+    pub(super) serial: u32,
+    pub(super) actions: VecDeque<Action>,
+    events: Vec<Event>,
+    scopes: Vec<Option<ScopeOwner>>,
+    finished: Vec<bool>,
+    changed: Changed,
+    end: End,
+    ghosts: Arc<crate::engine::Common>,
+}
+
+/// Whether queues have yet to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Changed {
+    No,
+    Yes,
+}
+
+/// How far the volume's end has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    NotYet,
+    /// Closes once every queue is finished.
+    Detached,
+    Closed,
+}
+
+impl Supervisor {
+    pub(crate) fn new(
+        config: Config,
+        no_path: NoPath,
+        make: Arc<dyn MakePolicy>,
+        common: Arc<crate::engine::Common>,
+    ) -> Self {
+        Self {
+            config,
+            snapshot: Snapshot::new(no_path, make),
+            members: [const { None }; MAX_PATHS],
+            serial: 0,
+            actions: VecDeque::new(),
+            events: Vec::new(),
+            scopes: (0..MAX_SCOPES).map(|_| None).collect(),
+            finished: vec![false; config.queues.into()],
+            changed: Changed::Yes,
+            end: End::NotYet,
+            ghosts: common,
+        }
+    }
+
+    // What goes out.
+
+    /// A snapshot to publish, if something changed since the last.
+    pub(crate) fn take_snapshot(&mut self) -> Option<Arc<Snapshot>> {
+        if self.changed == Changed::No {
+            return None;
+        }
+        self.changed = Changed::No;
+        self.snapshot.epoch += 1;
+        self.snapshot.joined = self.serial;
+        for (route, member) in self.snapshot.routes.iter_mut().zip(&self.members) {
+            *route = member.as_ref().map(|member| member.route(self.config.queues));
+        }
+        Some(Arc::new(self.snapshot.clone()))
+    }
+
+    /// The next thing for a path's helper to do.
+    pub(crate) fn take_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// What happened since the last call.
+    pub(crate) fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// When to call [`advance`](Self::advance), if nothing else happens before.
+    pub(crate) fn next_deadline(&self) -> Option<Tick> {
+        self.members.iter().flatten().filter_map(|member| self.due(member)).min()
+    }
+
+    /// Whether every request has ended and every path is gone, for good.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.end == End::Closed
+    }
+
+    // What comes in from the owner.
+
+    /// Replaces the policy between two batches of each queue.
+    pub(crate) fn set_policy(&mut self, make: Arc<dyn MakePolicy>) {
+        let generation = self.snapshot.policy.generation + 1;
+        self.snapshot.policy = PolicyChoice { generation, make };
+        self.touch();
+    }
+
+    /// Takes no more requests; those left at `end` are ended.
+    pub(crate) fn close(&mut self, now: Tick, end: Tick) {
+        if self.snapshot.phase == Phase::Open {
+            self.say(now, None, EventKind::Closing);
+        }
+        let end = match self.snapshot.phase {
+            Phase::Closing(earlier) => earlier.min(end),
+            Phase::Open => end,
+        };
+        self.snapshot.phase = Phase::Closing(end);
+        self.touch();
+        self.finish_if_done(now);
+    }
+
+    /// Nobody holds the volume any more: it ends with its last queue.
+    pub(crate) fn detach(&mut self, now: Tick) {
+        if self.end == End::NotYet {
+            self.end = End::Detached;
+        }
+        self.finish_if_done(now);
+    }
+
+    // What comes in from queues and paths.
+
+    /// Takes in what a queue saw.
+    pub(crate) fn evidence(&mut self, now: Tick, queue: QueueIndex, evidence: Evidence) {
+        match evidence {
+            Evidence::Failed { path, admission, cause } => {
+                self.doubt(now, path, admission, EventKind::Suspect(cause));
+            }
+            Evidence::Silent { path, admission, age } => {
+                self.doubt(now, path, admission, EventKind::Silent(age))
+            }
+            Evidence::NotConnected { path, admission, incarnation, cause } => {
+                self.lost(now, path, admission, incarnation, cause);
+            }
+            Evidence::Refused { path, state } => self.refused(now, path, state),
+            Evidence::Unfenced { path, incarnation } => self.needs_fence(now, path, incarnation),
+            Evidence::Broken { path, admission, what } => self.broken(now, path, admission, what),
+            Evidence::Unusable { path, incarnation, reason } => self.unusable(now, path, incarnation, reason),
+            // The queues look again with the next snapshot.
+            Evidence::GhostGone => self.touch(),
+            Evidence::Drained { path, through } => self.drained(now, path, queue, through),
+            Evidence::LetGo { path } => self.let_go(now, path, queue),
+            Evidence::PolicyReplaced { reason } => {
+                self.say(now, None, EventKind::PolicyReplaced(queue, reason));
+            }
+            Evidence::Warning { text } => self.say(now, None, EventKind::Warning(text)),
+            Evidence::Finished => self.finished(now, queue),
+        }
+    }
+
+    /// Takes in what a path reported.
+    pub(crate) fn report(&mut self, now: Tick, report: ControlReport) {
+        let ControlReport { path, incarnation, news } = report;
+        if self.member(path).is_none() {
+            return;
+        }
+        match news {
+            News::Probed(result) => self.probed(now, path, incarnation, result),
+            News::Fenced { through, grade } => self.fenced(now, path, through, grade),
+            News::FenceFailed { through } => self.fence_failed(now, path, through),
+            News::AccessState(state) => self.access_changed(now, path, state),
+            News::Capacity(blocks) => self.capacity_changed(now, path, blocks),
+        }
+    }
+
+    // Pieces for the other files of this machine.
+
+    pub(super) fn member(&mut self, path: PathId) -> Option<&mut Member> {
+        self.members.get_mut(path.slot())?.as_mut().filter(|member| member.id == path)
+    }
+
+    /// Queues need to be told.
+    pub(super) const fn touch(&mut self) {
+        self.changed = Changed::Yes;
+    }
+
+    pub(super) fn say(&mut self, now: Tick, path: Option<PathId>, kind: EventKind) {
+        let path = path.map(|id| {
+            let name = self.member(id).map_or_else(String::new, |member| member.name.clone());
+            (id, name)
+        });
+        self.events.push(Event { at: now, path, kind });
+    }
+
+    pub(super) fn ghosts(&self) -> &Ghosts {
+        &self.ghosts.ghosts
+    }
+
+    pub(super) fn queues_finished(&self) -> &[bool] {
+        &self.finished
+    }
+
+    /// The index of the cache that a path's writes land in.
+    pub(super) fn scope_of(&mut self, path: PathId, cache: &Cache) -> Option<u8> {
+        let owner = match cache {
+            Cache::None => return None,
+            Cache::Shared(scope) => ScopeOwner::Shared(scope.clone()),
+            Cache::Private => ScopeOwner::Private(path),
+        };
+        let known = self.scopes.iter().position(|scope| scope.as_ref() == Some(&owner));
+        let index = known.or_else(|| (0..self.scopes.len()).find(|&index| self.is_vacant(index)))?;
+        self.scopes[index] = Some(owner);
+        u8::try_from(index).ok()
+    }
+
+    fn is_vacant(&self, scope: usize) -> bool {
+        let uses = |member: &Member| member.scope.map(usize::from) == Some(scope);
+        !self.members.iter().flatten().any(uses)
+    }
+
+    // The end.
+
+    fn finished(&mut self, now: Tick, queue: QueueIndex) {
+        if let Some(finished) = self.finished.get_mut(usize::from(queue.0)) {
+            *finished = true;
+        }
+        let leaving: Vec<PathId> = self
+            .members
+            .iter()
+            .flatten()
+            .filter(|member| member.leaving == Leaving::Yes)
+            .map(|member| member.id)
+            .collect();
+        for path in leaving {
+            self.let_go(now, path, queue);
+        }
+        self.finish_if_done(now);
+    }
+
+    fn finish_if_done(&mut self, now: Tick) {
+        let ending = self.end == End::Detached || self.snapshot.phase != Phase::Open;
+        if !ending || self.end == End::Closed || !self.finished.iter().all(|&finished| finished) {
+            return;
+        }
+        for member in self.members.iter_mut() {
+            if let Some(member) = member.take()
+                && member.task != Task::Closing
+            {
+                self.actions.push_back(Action::Close { path: member.id });
+            }
+        }
+        self.end = End::Closed;
+        self.touch();
+        self.say(now, None, EventKind::Closed);
+    }
+}

@@ -1,0 +1,182 @@
+//! Taking over what the supervisor published.
+
+use std::sync::Arc;
+
+use crate::block::Extent;
+use crate::error::Cause;
+use crate::io::{Completion, Cookie, Operation, PathId};
+use crate::path::{Fault, FenceGrade, Incarnation};
+use crate::policy::MAX_PATHS;
+use crate::time::Tick;
+
+use super::request::{Origin, Progress, State};
+use super::routes::{Settled, bit, slots};
+use super::{Engine, Evidence, PathCounters, Phase, Snapshot, id};
+
+impl Engine {
+    /// Takes over a new snapshot.
+    pub(crate) fn apply(&mut self, now: Tick, snapshot: &Snapshot, completions: &mut Vec<Completion>) {
+        (self.phase, self.no_path) = (snapshot.phase, snapshot.no_path);
+        for slot in 0..MAX_PATHS {
+            match &snapshot.routes[slot] {
+                Some(route) => {
+                    if self.routes.update(slot, route) == Settled::Yes {
+                        self.forgive(slot);
+                    }
+                    self.settle(now, slot, route.fenced, completions);
+                }
+                None => self.routes.forget(slot),
+            }
+        }
+        self.recheck = true;
+        // Attempts on a path that is down now may have another way; requests that are held may be due.
+        self.scan_by(now);
+    }
+
+    /// Whatever requests held against the path is over.
+    fn forgive(&mut self, slot: usize) {
+        for index in 0..self.config.depth {
+            if let Some(request) = self.requests.at_mut(index)
+                && request.history().tried & bit(slot) != 0
+            {
+                request.history_mut().tried &= !bit(slot);
+            }
+        }
+    }
+
+    /// Nothing that was sent over connections up to `fenced` can land any more: what waited for that goes on.
+    fn settle(&mut self, now: Tick, slot: usize, fenced: Incarnation, completions: &mut Vec<Completion>) {
+        if fenced == Incarnation::NONE {
+            return;
+        }
+        for index in 0..self.config.depth {
+            let state = self.requests.at(index).map(|request| request.state);
+            if let Some(State::Fencing { slot: at, incarnation }) = state
+                && usize::from(at) == slot
+                && incarnation <= fenced
+            {
+                self.requeue(index);
+            }
+        }
+        for index in 0..u32::try_from(self.attempts.capacity()).unwrap_or(u32::MAX) {
+            let (Some(key), Some(attempt)) = (self.attempts.key(index), self.attempts.at(index)) else {
+                continue;
+            };
+            let covered = usize::from(attempt.slot) == slot && attempt.incarnation <= fenced;
+            if covered && attempt.progress == Progress::Live {
+                let fault = Fault::Unknown { cause: Cause::Aborted, fence: Some(FenceGrade::Proven) };
+                self.gave_up(now, id(self.config.queue, key), fault, completions);
+            }
+        }
+    }
+
+    /// Where to count what is done on the path of a slot: one for each queue.
+    pub(crate) fn set_counters(&mut self, slot: usize, counters: Arc<[PathCounters]>) {
+        self.counters[slot] = Some(counters);
+    }
+
+    /// The slots that have a path.
+    pub(crate) fn known(&self) -> impl Iterator<Item = usize> + use<> {
+        slots(self.routes.known())
+    }
+
+    /// Publishes how many attempts are out on each path.
+    pub(crate) fn publish_load(&self) {
+        for slot in slots(self.routes.known()) {
+            if let Some(counters) = self.counters(slot) {
+                counters.set_in_flight(self.routes.table[slot].in_flight);
+            }
+        }
+    }
+
+    /// Takes note of how many attempts the other queues have out on the path of a slot.
+    pub(crate) fn set_elsewhere(&mut self, slot: usize, in_flight: u32) {
+        self.routes.table[slot].in_flight_elsewhere = in_flight;
+    }
+
+    /// The next path that is being removed and of which nothing is left here: the queue lets go of it.
+    pub(crate) fn let_go(&mut self) -> Option<PathId> {
+        let slot = slots(self.routes.leaving()).find(|&slot| !self.is_used(slot))?;
+        if self.saves_cache(slot) {
+            return None;
+        }
+        let path = self.routes.id(slot);
+        self.evidence.push(Evidence::LetGo { path });
+        self.routes.forget(slot);
+        self.counters[slot] = None;
+        Some(path)
+    }
+
+    /// Whether a flush is due, and now on its way, that saves what only this path's cache holds.
+    fn saves_cache(&mut self, slot: usize) -> bool {
+        let Some(scope) = self.routes.standing(slot).scope.map(usize::from) else { return false };
+        if self.routes.members(scope) != bit(slot) || !self.common.marks.is_dirty(scope) {
+            return false;
+        }
+        if self.routes.best_for_flush(bit(slot)) == 0 || self.requests.is_full() {
+            let text = format!(
+                "{} was removed with completed writes in its cache that no flush covered",
+                self.routes.id(slot)
+            );
+            self.evidence.push(Evidence::Warning { text });
+            return false;
+        }
+        if let Some((key, flush)) = self.requests.insert() {
+            flush.renew(Operation::Flush, Extent::NONE, Cookie::default());
+            flush.origin = Origin::Engine;
+            flush.history_mut().scopes = bit(scope);
+            self.ready.push_back(key.index);
+            self.returned = true;
+        }
+        true
+    }
+
+    /// Whether a path still holds an attempt, or a write waits for its fence.
+    fn is_used(&self, slot: usize) -> bool {
+        let scope = self.routes.standing(slot).scope;
+        let mut requests = (0..self.config.depth).filter_map(|index| self.requests.at(index));
+        self.routes.table[slot].in_flight > 0
+            || requests.any(|request| match request.state {
+                State::Fencing { slot: at, .. } => usize::from(at) == slot,
+                _ => request.origin == Origin::Engine && request.scope() == scope.map(usize::from),
+            })
+    }
+
+    /// The code of a path failed: nothing that it held over this connection comes back, nor does the memory.
+    pub(crate) fn forfeit(
+        &mut self,
+        now: Tick,
+        path: PathId,
+        incarnation: Incarnation,
+        completions: &mut Vec<Completion>,
+    ) {
+        let slot = path.slot();
+        if self.routes.id(slot) == path && self.routes.standing(slot).incarnation == incarnation {
+            self.unusable(slot, incarnation, "its code panicked".to_owned());
+        }
+        for index in 0..u32::try_from(self.attempts.capacity()).unwrap_or(u32::MAX) {
+            let (Some(key), Some(attempt)) = (self.attempts.key(index), self.attempts.at(index)) else {
+                continue;
+            };
+            if usize::from(attempt.slot) != slot || attempt.incarnation != incarnation {
+                continue;
+            }
+            let fault = Fault::Unknown { cause: Cause::Broken, fence: None };
+            self.gave_up(now, id(self.config.queue, key), fault, completions);
+            self.drop_attempt(index);
+        }
+    }
+
+    /// Whether the volume takes no more requests.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.phase != Phase::Open
+    }
+
+    /// The queue cannot use the present connection, or not any more.
+    pub(crate) fn unusable(&mut self, slot: usize, incarnation: Incarnation, reason: String) {
+        self.routes.closed(slot);
+        self.routes.mark_broken(slot);
+        let path = self.routes.id(slot);
+        self.evidence.push(Evidence::Unusable { path, incarnation, reason });
+    }
+}

@@ -1,0 +1,365 @@
+//! Placing requests on paths.
+
+use std::time::Duration;
+
+use crate::buffer::Lent;
+use crate::error::{Cause, Error, Fate};
+use crate::io::Completion;
+use crate::path::{Attempt, Incarnation};
+use crate::policy::{Candidates, IoSummary, MAX_PATHS, Placement};
+use crate::time::Tick;
+
+use super::request::{AttemptSlot, Exposed, Holding, State};
+use super::routes::{bit, slots};
+use super::{Engine, NoPath, PolicySeat, end_hold, id};
+
+/// How long a path is left alone that has no room although it holds nothing.
+const NO_ROOM_RETRY: Duration = Duration::from_millis(1);
+
+/// Attempts that were placed and wait to be given to their paths, by slot.
+pub(crate) struct Staged {
+    batches: Box<[Vec<Attempt>; MAX_PATHS]>,
+    /// Slots that have any.
+    touched: u64,
+    /// Slots whose path did not take all.
+    left: u64,
+}
+
+impl Staged {
+    pub(crate) fn new() -> Self {
+        Self { batches: Box::new([const { Vec::new() }; MAX_PATHS]), touched: 0, left: 0 }
+    }
+
+    #[inline]
+    fn push(&mut self, slot: usize, attempt: Attempt) {
+        self.batches[slot].push(attempt);
+        self.touched |= bit(slot);
+    }
+
+    /// The next slot that has attempts, and its batch, newest first. What its path does not take is
+    /// [`leave`](Self::leave)d.
+    #[inline]
+    pub(crate) fn next(&mut self) -> Option<(usize, &mut Vec<Attempt>)> {
+        let slot = self.touched.trailing_zeros() as usize;
+        let batch = self.batches.get_mut(slot)?;
+        self.touched &= self.touched - 1;
+        if batch.len() > 1 {
+            batch.reverse();
+        }
+        Some((slot, batch))
+    }
+
+    /// Something is left of the slot's batch.
+    #[cold]
+    pub(crate) fn leave(&mut self, slot: usize) {
+        self.left |= bit(slot);
+    }
+
+    /// An attempt that was left, and its slot.
+    #[inline]
+    pub(crate) fn take_left(&mut self) -> Option<(usize, Attempt)> {
+        while let Some(slot) = slots(self.left).next() {
+            if let Some(attempt) = self.batches[slot].pop() {
+                return Some((slot, attempt));
+            }
+            self.left &= !bit(slot);
+        }
+        None
+    }
+}
+
+/// What became of the try to place a request.
+enum Placed {
+    /// An attempt is staged.
+    Yes,
+    /// Its paths have no room: so it is for every request that may use any path.
+    NoRoom,
+    /// It waits for something to change.
+    Park,
+    /// It is at its end.
+    Ended,
+}
+
+impl Engine {
+    /// Places what can be placed.
+    pub(crate) fn dispatch(
+        &mut self,
+        now: Tick,
+        seat: &mut PolicySeat,
+        staged: &mut Staged,
+        completions: &mut Vec<Completion>,
+    ) {
+        if self.recheck && !self.parked.is_empty() {
+            self.recheck = false;
+            for position in 0..self.parked.len() {
+                let index = self.parked[position];
+                if let Placed::Park | Placed::NoRoom = self.place(now, index, seat, staged, completions) {
+                    self.set_state(index, State::Parked);
+                } else {
+                    self.parked[position] = u32::MAX;
+                }
+            }
+            self.parked.retain(|&index| index != u32::MAX);
+        }
+        (self.recheck, self.returned) = (false, false);
+        while let Some(index) = self.ready.pop_front() {
+            match self.place(now, index, seat, staged, completions) {
+                Placed::Yes | Placed::Ended => {}
+                Placed::Park => {
+                    self.set_state(index, State::Parked);
+                    self.parked.push(index);
+                }
+                Placed::NoRoom => {
+                    self.ready.push_front(index);
+                    break;
+                }
+            }
+        }
+    }
+
+    fn set_state(&mut self, index: u32, state: State) {
+        if let Some(request) = self.requests.at_mut(index) {
+            request.state = state;
+        }
+    }
+
+    #[inline]
+    fn place(
+        &mut self,
+        now: Tick,
+        index: u32,
+        seat: &mut PolicySeat,
+        staged: &mut Staged,
+        completions: &mut Vec<Completion>,
+    ) -> Placed {
+        let Some(request) = self.requests.at(index) else { return Placed::Ended };
+        let operation = request.operation;
+        let narrowed = request.is_narrowed();
+        let bytes = request.bytes(self.config.geometry.block_size());
+        if operation.is_write() && self.is_haunted(index) {
+            return Placed::Park;
+        }
+        let routes = if narrowed {
+            if self.skip_clean_scopes(index, completions) {
+                return Placed::Ended;
+            }
+            self.routes_of(index)
+        } else {
+            self.routes.best()
+        };
+        if routes == 0 {
+            return self.stuck(now, index, completions);
+        }
+        let room = self.routes.with_room(routes);
+        let offered = if seat.placement() == Placement::Strict { routes } else { room };
+        if room == 0 || self.attempts.is_full() {
+            return if narrowed { Placed::Park } else { Placed::NoRoom };
+        }
+        let io = IoSummary::new(operation, u32::try_from(bytes).unwrap_or(u32::MAX), now);
+        let slot = seat.select(&io, &Candidates::new(offered, &self.routes.table));
+        if room & bit(slot) == 0 {
+            return if narrowed { Placed::Park } else { Placed::NoRoom };
+        }
+        self.send(now, index, slot, staged)
+    }
+
+    /// Makes an attempt of a request on a path that has room.
+    #[inline]
+    fn send(&mut self, now: Tick, index: u32, slot: usize, staged: &mut Staged) -> Placed {
+        if !self.has_memory(index) {
+            return Placed::Park;
+        }
+        let Some(request) = self.requests.at_mut(index) else { return Placed::Ended };
+        let mut extent = request.extent;
+        if request.done > 0 {
+            let blocks = crate::block::BlockCount::new(request.done / self.config.geometry.block_size());
+            extent = extent.skip(blocks).unwrap_or(extent);
+        }
+        let lease = match request.memory.as_mut() {
+            Some(memory) => match memory.lend(request.done) {
+                None => return Placed::Park,
+                lease => lease,
+            },
+            None => None,
+        };
+        if let Some(scope) = request.scope() {
+            request.history_mut().sum = self.common.marks.sum(scope);
+        }
+        request.state = State::Out;
+        request.attempts += 1;
+        let operation = request.operation;
+        if request.is_held() {
+            end_hold(&mut self.held, request, self.config.geometry.block_size());
+        }
+        let incarnation = self.routes.standing(slot).incarnation;
+        let lean = u8::try_from(slot).unwrap_or(u8::MAX);
+        let Some((key, attempt)) = self.attempts.insert() else { return Placed::NoRoom };
+        *attempt = AttemptSlot::new(index, lean, incarnation, now);
+        if self.next_scan.is_none() {
+            self.scan_by(now.after(self.config.suspect_after));
+        }
+        self.routes.placed(slot);
+        staged.push(slot, Attempt::new(id(self.config.queue, key), operation, extent, lease));
+        Placed::Yes
+    }
+
+    /// Whether an earlier write that was given up may still land on this extent.
+    #[inline]
+    fn is_haunted(&mut self, index: u32) -> bool {
+        let ghosts = self.ghosts.load();
+        if ghosts.is_empty() {
+            return false;
+        }
+        let Some(request) = self.requests.at(index) else { return false };
+        ghosts.iter().any(|ghost| ghost.extent.overlaps(request.extent))
+    }
+
+    /// Paths for a request that may not use all of them.
+    pub(super) fn routes_of(&self, index: u32) -> u64 {
+        let Some(request) = self.requests.at(index) else { return 0 };
+        let excluded = request.history().tried | request.history().condemned;
+        match request.scope() {
+            Some(scope) => self.routes.best_for_flush(self.routes.members(scope) & !excluded),
+            None => self.routes.best_within(!excluded),
+        }
+    }
+
+    /// Moves a flush past the caches that hold nothing (any more); `true` if that completed it.
+    #[cold]
+    fn skip_clean_scopes(&mut self, index: u32, completions: &mut Vec<Completion>) -> bool {
+        let Some(request) = self.requests.at_mut(index) else { return true };
+        if !request.is_flush() {
+            return false;
+        }
+        while let Some(scope) = request.scope() {
+            if self.common.marks.is_dirty(scope) {
+                return false;
+            }
+            request.next_scope();
+        }
+        self.finish_flush(index, completions);
+        true
+    }
+
+    /// No path for this request at present: it waits, or it ends.
+    #[cold]
+    fn stuck(&mut self, now: Tick, index: u32, completions: &mut Vec<Completion>) -> Placed {
+        let Some(request) = self.requests.at(index) else { return Placed::Ended };
+        let within = request.scope().map_or(u64::MAX, |scope| self.routes.members(scope));
+        let (tried, condemned) = (request.history().tried, request.history().condemned);
+        let open_to_it = within & !condemned;
+        // A path that failed it and is being looked into, or one whose connection is just being made.
+        if self.routes.hopeful() & open_to_it & (tried | self.routes.opening()) != 0 {
+            if let Some(request) = self.requests.at_mut(index) {
+                end_hold(&mut self.held, request, self.config.geometry.block_size());
+            }
+            return Placed::Park;
+        }
+        let anyone = self.routes.best_for_flush(within);
+        if anyone != 0 && anyone & !condemned == 0 {
+            let (operation, extent) = (request.operation, request.extent);
+            let (path, cause) =
+                request.history().last_failure.unwrap_or((self.routes.id(0), Cause::NotConnected));
+            self.fail(index, Error::EveryPathFailed { operation, extent, path, cause }, completions);
+            return Placed::Ended;
+        }
+        self.hold(now, index, completions)
+    }
+
+    /// The no-path rule. A path that seemed to work in between, and sent nothing, does not make the time start anew.
+    fn hold(&mut self, now: Tick, index: u32, completions: &mut Vec<Completion>) -> Placed {
+        let block_size = self.config.geometry.block_size();
+        let Some(request) = self.requests.at_mut(index) else { return Placed::Ended };
+        if request.is_held() {
+            return Placed::Park;
+        }
+        let since = *request.history_mut().waiting_since.get_or_insert(now);
+        let bytes = request.bytes(block_size);
+        if let NoPath::Hold { time, requests, bytes: most } = self.no_path
+            && (since == now || since.after(time) > now)
+            && self.held.0 < requests
+            && self.held.1.saturating_add(bytes) <= most
+        {
+            request.history_mut().held_since = Some(since);
+            self.held = (self.held.0 + 1, self.held.1 + bytes);
+            self.scan_by(since.after(time));
+            return Placed::Park;
+        }
+        self.fail_without_path(now, index, completions);
+        Placed::Ended
+    }
+
+    /// Ends a request, in no list, that no path could take.
+    pub(super) fn fail_without_path(&mut self, now: Tick, index: u32, completions: &mut Vec<Completion>) {
+        let Some(request) = self.requests.at(index) else { return };
+        let error = match request.scope() {
+            Some(scope) => Error::FlushIncomplete { path: self.keeper(scope) },
+            None => Error::NoPath {
+                held: now.since(request.history().waiting_since.unwrap_or(now)),
+                fate: if request.exposed == Exposed::Maybe { Fate::Unknown } else { Fate::NotSent },
+            },
+        };
+        self.fail(index, error, completions);
+    }
+
+    /// Whether a request has memory for another attempt; a read whose memory a silent path still holds leaves it
+    /// behind and takes some of the reserve.
+    #[inline]
+    pub(super) fn has_memory(&mut self, index: u32) -> bool {
+        let Some(request) = self.requests.at(index) else { return false };
+        let out = request.memory.as_ref().is_some_and(Lent::is_out);
+        !out || request.operation.is_write() || self.leave_behind(index)
+    }
+
+    /// Leaves the memory of a request to the attempt that has it, and takes some of the reserve.
+    #[cold]
+    fn leave_behind(&mut self, index: u32) -> bool {
+        let Some(request) = self.requests.at(index) else { return false };
+        let Some(spare) = request.memory.as_ref().and_then(Lent::spare) else { return false };
+        let holder = self.attempts_of(index).into_iter().find(|&attempt| {
+            self.attempts.at(attempt).is_some_and(|attempt| attempt.memory == Holding::Shared)
+        });
+        let Some(request) = self.requests.at_mut(index) else { return false };
+        let Some(memory) = request.memory.replace(spare) else { return false };
+        request.done = 0;
+        // Without an attempt that has it, the memory was lost with its path's code.
+        if let Some(holder) = holder
+            && let Some(attempt) = self.attempts.at_mut(holder)
+        {
+            attempt.memory = Holding::Own;
+            self.left_behind.push((holder, memory));
+        }
+        true
+    }
+
+    /// A path did not take an attempt that was placed on it, for want of room: as if it had never been placed.
+    pub(crate) fn not_taken(&mut self, now: Tick, slot: usize, attempt: Attempt) {
+        let declined_since = self.routes.declined_since(slot);
+        let Some(index) = self.take_back(slot, attempt) else { return };
+        if !self.routes.fill(slot) {
+            self.declined(now, slot, declined_since);
+            if let Some(request) = self.requests.at_mut(index) {
+                request.history_mut().waiting_since.get_or_insert(now);
+            }
+        }
+        self.requeue(index);
+    }
+
+    /// A path has no room although it holds nothing: it is left alone for a moment, and looked into if that lasts.
+    #[cold]
+    fn declined(&mut self, now: Tick, slot: usize, since: Option<Tick>) {
+        self.rest(now, slot, NO_ROOM_RETRY);
+        let mut since = since.unwrap_or(now);
+        if now.since(since) >= self.config.suspect_after {
+            self.broken(slot, "takes no attempts although it has none out");
+            since = now;
+        }
+        self.routes.set_declined(slot, since);
+    }
+
+    /// The queue has, or has lost, its way to use a connection.
+    pub(crate) fn opened(&mut self, slot: usize, incarnation: Incarnation) {
+        self.routes.opened(slot, incarnation);
+        self.recheck = true;
+    }
+}

@@ -1,0 +1,250 @@
+//! A request on its way, and its attempts.
+
+use crate::block::Extent;
+use crate::buffer::Lent;
+use crate::error::Cause;
+use crate::io::{Cookie, Operation, PathId};
+use crate::path::Incarnation;
+use crate::time::Tick;
+
+/// Where a request stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// To be placed: in the list of ready requests.
+    Ready,
+    /// Cannot be placed at present: in the list of parked requests.
+    Parked,
+    /// Has a live attempt.
+    Out,
+    /// A write that may yet land by an attempt over this slot and connection, and is not sent again before.
+    Fencing { slot: u8, incarnation: Incarnation },
+    /// Its completion was delivered; a path still holds its memory.
+    Done,
+}
+
+/// Who waits for a request's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    Caller,
+    /// The engine itself: a flush of what a path that is being removed still holds.
+    Engine,
+}
+
+/// An accepted request. What every I/O touches comes first, as it stands here: two cache lines, and not four.
+#[derive(Debug)]
+#[repr(C)]
+pub(super) struct RequestSlot {
+    pub(super) operation: Operation,
+    pub(super) origin: Origin,
+    pub(super) continued: Continued,
+    /// Whether an attempt was ever out whose effect is not known to be none.
+    pub(super) exposed: Exposed,
+    /// Whether `history` is of this request.
+    is_eventful: bool,
+    pub(super) state: State,
+    /// Attempts that hold its memory (or could).
+    pub(super) attempts: u32,
+    /// Bytes done by a transfer that was short.
+    pub(super) done: u32,
+    pub(super) memory: Option<Lent>,
+    pub(super) extent: Extent,
+    pub(super) cookie: Cookie,
+    /// `Tick::MAX` for none.
+    pub(super) deadline: Tick,
+    history: History,
+}
+
+/// What befalls few requests.
+#[derive(Debug)]
+pub(super) struct History {
+    /// Paths that failed it since they were last admitted.
+    pub(super) tried: u64,
+    /// Paths that failed it, were found good, and failed it again.
+    pub(super) condemned: u64,
+    /// Paths that failed it at some time.
+    pub(super) failed: u64,
+    /// While it is held: since when no path has taken it.
+    pub(super) held_since: Option<Tick>,
+    /// Since when no path has sent it, though one may have looked as if it could.
+    pub(super) waiting_since: Option<Tick>,
+    pub(super) last_failure: Option<(PathId, Cause)>,
+    /// Of a flush: caches still to be flushed, and the sum noted for the one that is being flushed.
+    pub(super) scopes: u64,
+    pub(super) sum: u64,
+}
+
+impl History {
+    /// Of a request that is to succeed at the first attempt, for all that is known.
+    const NONE: Self = Self {
+        tried: 0,
+        condemned: 0,
+        failed: 0,
+        held_since: None,
+        waiting_since: None,
+        last_failure: None,
+        scopes: 0,
+        sum: 0,
+    };
+}
+
+/// Whether a short transfer was continued already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Continued {
+    Never,
+    Once,
+}
+
+/// Whether the device may have seen the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Exposed {
+    Never,
+    Maybe,
+}
+
+impl RequestSlot {
+    /// What is in a place that has had no tenant.
+    pub(super) const fn empty() -> Self {
+        Self {
+            operation: Operation::Flush,
+            origin: Origin::Caller,
+            continued: Continued::Never,
+            exposed: Exposed::Never,
+            is_eventful: false,
+            state: State::Done,
+            attempts: 0,
+            done: 0,
+            memory: None,
+            extent: Extent::NONE,
+            cookie: Cookie(0),
+            deadline: Tick::MAX,
+            history: History::NONE,
+        }
+    }
+
+    /// Makes it another request, without memory, deadline and history.
+    #[inline]
+    pub(super) fn renew(&mut self, operation: Operation, extent: Extent, cookie: Cookie) {
+        self.operation = operation;
+        self.origin = Origin::Caller;
+        self.continued = Continued::Never;
+        self.exposed = Exposed::Never;
+        self.is_eventful = false;
+        self.state = State::Ready;
+        (self.attempts, self.done) = (0, 0);
+        self.memory = None;
+        (self.extent, self.cookie) = (extent, cookie);
+        self.deadline = Tick::MAX;
+    }
+
+    /// What befell it so far.
+    pub(super) const fn history(&self) -> &History {
+        if self.is_eventful { &self.history } else { &History::NONE }
+    }
+
+    /// The same, to add to it.
+    pub(super) const fn history_mut(&mut self) -> &mut History {
+        if !self.is_eventful {
+            self.is_eventful = true;
+            self.history = History::NONE;
+        }
+        &mut self.history
+    }
+
+    /// Whether it may not use every path that is best for others.
+    #[inline]
+    pub(super) const fn is_narrowed(&self) -> bool {
+        self.is_flush() || self.is_eventful && self.history.tried | self.history.condemned != 0
+    }
+
+    /// Whether it waits, or waited until now, for any path at all.
+    #[inline]
+    pub(super) const fn is_held(&self) -> bool {
+        self.is_eventful && self.history.held_since.is_some()
+    }
+
+    /// The cache that a flush is at.
+    #[inline]
+    pub(super) const fn scope(&self) -> Option<usize> {
+        let scopes = if self.is_eventful { self.history.scopes } else { 0 };
+        if scopes == 0 { None } else { Some(scopes.trailing_zeros() as usize) }
+    }
+
+    /// The cache that a flush is at is done with.
+    pub(super) const fn next_scope(&mut self) {
+        let history = self.history_mut();
+        history.scopes &= history.scopes.wrapping_sub(1);
+        (history.tried, history.condemned, history.failed) = (0, 0, 0);
+    }
+
+    /// Notes that the path failed it. One that did so before, and was found good in between, is not tried again.
+    pub(super) const fn blame(&mut self, path: u64) {
+        let history = self.history_mut();
+        if history.failed & path != 0 && history.tried & path == 0 {
+            history.condemned |= path;
+        }
+        history.tried |= path;
+        history.failed |= path;
+    }
+
+    pub(super) const fn is_flush(&self) -> bool {
+        matches!(self.operation, Operation::Flush)
+    }
+
+    /// Bytes of data that it moves.
+    pub(super) const fn bytes(&self, block_size: u32) -> u64 {
+        if self.operation.has_data() { self.extent.blocks().get() as u64 * block_size as u64 } else { 0 }
+    }
+}
+
+/// How an attempt stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// Its result decides its request.
+    Live,
+    /// Its request no longer waits for it; the path still has to hand it back.
+    Abandoned,
+}
+
+/// An attempt that a path holds.
+#[derive(Debug)]
+pub(super) struct AttemptSlot {
+    /// Index of its request.
+    pub(super) request: u32,
+    pub(super) slot: u8,
+    pub(super) progress: Progress,
+    pub(super) incarnation: Incarnation,
+    pub(super) started: Tick,
+    /// Whether its lateness was reported.
+    pub(super) late: bool,
+    /// Whose memory it has.
+    pub(super) memory: Holding,
+}
+
+/// Whose memory an attempt has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Holding {
+    /// Its request's.
+    Shared,
+    /// What its request, a read, left behind with it.
+    Own,
+}
+
+impl AttemptSlot {
+    /// What is in a place that has had no tenant.
+    pub(super) const fn empty() -> Self {
+        Self::new(0, 0, Incarnation::NONE, Tick::ZERO)
+    }
+
+    #[inline]
+    pub(super) const fn new(request: u32, slot: u8, incarnation: Incarnation, started: Tick) -> Self {
+        Self {
+            request,
+            slot,
+            progress: Progress::Live,
+            incarnation,
+            started,
+            late: false,
+            memory: Holding::Shared,
+        }
+    }
+}

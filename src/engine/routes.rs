@@ -1,0 +1,444 @@
+//! Which paths this queue may use: the supervisor's view, less what the queue itself holds against them.
+//!
+//! Sets of paths are bits by slot.
+
+use std::num::NonZeroU32;
+
+use crate::io::PathId;
+use crate::path::{AccessState, Incarnation};
+use crate::policy::{Candidate, MAX_PATHS};
+use crate::time::Tick;
+
+use super::snapshot::{Health, Route};
+
+/// One bit.
+pub(super) const fn bit(slot: usize) -> u64 {
+    1 << slot
+}
+
+/// The slots of a set, ascending.
+pub(super) fn slots(mut set: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let slot = set.trailing_zeros() as usize;
+        if set == 0 {
+            return None;
+        }
+        set &= set - 1;
+        Some(slot)
+    })
+}
+
+/// What the queue knows of one path beyond its [`Candidate`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Standing {
+    pub(super) incarnation: Incarnation,
+    pub(super) admission: u32,
+    pub(super) fenced: Incarnation,
+    pub(super) scope: Option<u8>,
+    /// Until when the path asked to be left alone.
+    rests_until: Tick,
+    /// Since when it has declined every attempt; `Tick::MAX` if the last was taken.
+    declined_since: Tick,
+}
+
+#[derive(Debug)]
+pub(super) struct Routes {
+    pub(super) table: Box<[Candidate; MAX_PATHS]>,
+    standing: Box<[Standing; MAX_PATHS]>,
+    /// Slots that have a path.
+    known: u64,
+    /// The queue holds a path queue of the present connection.
+    open: u64,
+    up: u64,
+    suspect: u64,
+    optimized: u64,
+    non_optimized: u64,
+    leaving: u64,
+    /// Failed here since it was last admitted: used only where nothing better is left.
+    distrusted: u64,
+    /// Not connected as far as this queue can tell: not used before it is admitted again.
+    broken: u64,
+    /// Asked to be left alone for a while.
+    resting: u64,
+    /// As many attempts out as it takes.
+    full: u64,
+    /// Members of each cache.
+    scopes: Box<[u64; MAX_PATHS]>,
+    /// The best usable paths, whether or not they have room.
+    best: u64,
+}
+
+impl Routes {
+    pub(super) fn new() -> Self {
+        let standing = Standing {
+            incarnation: Incarnation::NONE,
+            admission: 0,
+            fenced: Incarnation::NONE,
+            scope: None,
+            rests_until: Tick::ZERO,
+            declined_since: Tick::MAX,
+        };
+        let nobody = Candidate::new(PathId::new(0, u32::MAX), 0);
+        Self {
+            table: Box::new([nobody; MAX_PATHS]),
+            standing: Box::new([standing; MAX_PATHS]),
+            known: 0,
+            open: 0,
+            up: 0,
+            suspect: 0,
+            optimized: 0,
+            non_optimized: 0,
+            leaving: 0,
+            distrusted: 0,
+            broken: 0,
+            resting: 0,
+            full: 0,
+            scopes: Box::new([0; MAX_PATHS]),
+            best: 0,
+        }
+    }
+
+    // What may be used.
+
+    /// The best usable paths.
+    pub(super) const fn best(&self) -> u64 {
+        self.best
+    }
+
+    /// The best usable paths within `within`.
+    pub(super) fn best_within(&self, within: u64) -> u64 {
+        self.tiers(within & !self.leaving)
+    }
+
+    /// The best paths for a flush within `within`: one that is being removed must still give up what its cache holds.
+    pub(super) fn best_for_flush(&self, within: u64) -> u64 {
+        self.tiers(within)
+    }
+
+    fn tiers(&self, within: u64) -> u64 {
+        let base = self.open & !self.broken & within;
+        let trusted = base & self.up & !self.distrusted;
+        let last_resort = base & (self.up | self.suspect);
+        [trusted, last_resort]
+            .into_iter()
+            .flat_map(|set| [set & self.optimized, set & self.non_optimized])
+            .find(|&set| set != 0)
+            .unwrap_or(0)
+    }
+
+    /// Paths that may yet serve: known, not leaving and not known to be dead.
+    pub(super) const fn hopeful(&self) -> u64 {
+        self.known & !self.leaving & (self.up | self.suspect)
+    }
+
+    /// Paths that work, whose connection this queue is about to be able to use.
+    pub(super) const fn opening(&self) -> u64 {
+        self.up & !self.open & !self.broken & !self.leaving
+    }
+
+    /// Those of `set` that can take one more attempt now.
+    pub(super) const fn with_room(&self, set: u64) -> u64 {
+        set & !self.full & !self.resting
+    }
+
+    pub(super) const fn leaving(&self) -> u64 {
+        self.leaving
+    }
+
+    pub(super) const fn known(&self) -> u64 {
+        self.known
+    }
+
+    pub(super) fn id(&self, slot: usize) -> PathId {
+        self.table[slot].id
+    }
+
+    pub(super) fn standing(&self, slot: usize) -> &Standing {
+        &self.standing[slot]
+    }
+
+    /// The paths that share cache `scope`.
+    pub(super) fn members(&self, scope: usize) -> u64 {
+        self.scopes[scope]
+    }
+
+    /// Caches that have members.
+    pub(super) fn scopes(&self) -> u64 {
+        (0..MAX_PATHS).filter(|&scope| self.scopes[scope] != 0).fold(0, |set, scope| set | bit(scope))
+    }
+
+    // What changes it from within.
+
+    /// One more attempt is out.
+    #[inline]
+    pub(super) fn placed(&mut self, slot: usize) {
+        let candidate = &mut self.table[slot];
+        candidate.in_flight += 1;
+        if candidate.in_flight >= candidate.depth {
+            self.full |= bit(slot);
+        }
+    }
+
+    /// The path says that it has no room: so it is until it hands an attempt back. `false` if it holds none.
+    pub(super) const fn fill(&mut self, slot: usize) -> bool {
+        let holds = self.table[slot].in_flight > 0;
+        if holds {
+            self.full |= bit(slot);
+        }
+        holds
+    }
+
+    /// Since when the path has declined every attempt, `None` if the last was taken.
+    pub(super) fn declined_since(&self, slot: usize) -> Option<Tick> {
+        Some(self.standing[slot].declined_since).filter(|&since| since < Tick::MAX)
+    }
+
+    pub(super) fn set_declined(&mut self, slot: usize, since: Tick) {
+        self.standing[slot].declined_since = since;
+    }
+
+    /// The path has handed one attempt back.
+    #[inline]
+    pub(super) fn released(&mut self, slot: usize) {
+        self.standing[slot].declined_since = Tick::MAX;
+        let candidate = &mut self.table[slot];
+        candidate.in_flight = candidate.in_flight.saturating_sub(1);
+        if candidate.in_flight < candidate.depth {
+            self.full &= !bit(slot);
+        }
+    }
+
+    pub(super) fn distrust(&mut self, slot: usize) {
+        self.distrusted |= bit(slot);
+        self.refresh();
+    }
+
+    pub(super) fn mark_broken(&mut self, slot: usize) {
+        self.broken |= bit(slot);
+        self.refresh();
+    }
+
+    pub(super) fn set_access(&mut self, slot: usize, access: AccessState) {
+        set(&mut self.optimized, slot, access == AccessState::Optimized);
+        set(&mut self.non_optimized, slot, access == AccessState::NonOptimized);
+        self.refresh();
+    }
+
+    /// Leaves the path alone until `until`.
+    pub(super) fn rest(&mut self, slot: usize, until: Tick) {
+        self.resting |= bit(slot);
+        self.standing[slot].rests_until = self.standing[slot].rests_until.max(until);
+    }
+
+    /// Ends the rests that are over; the next that will be.
+    pub(super) fn wake(&mut self, now: Tick) -> Option<Tick> {
+        let mut next = None;
+        for slot in slots(self.resting) {
+            let until = self.standing[slot].rests_until;
+            if until <= now {
+                self.resting &= !bit(slot);
+            } else {
+                next = Some(next.map_or(until, |earliest: Tick| earliest.min(until)));
+            }
+        }
+        next
+    }
+
+    pub(super) const fn is_resting(&self) -> bool {
+        self.resting != 0
+    }
+
+    // What changes it from without.
+
+    /// Takes over what the supervisor says of a slot; `true` if whatever was held against the path is settled.
+    pub(super) fn update(&mut self, slot: usize, route: &Route) -> Settled {
+        let newcomer = self.known & bit(slot) == 0 || self.table[slot].id != route.id;
+        if newcomer {
+            self.forget(slot);
+            self.known |= bit(slot);
+            self.table[slot] = Candidate::new(route.id, route.depth);
+        }
+        let standing = &mut self.standing[slot];
+        let readmitted = newcomer || standing.admission != route.admission;
+        if standing.incarnation != route.incarnation {
+            self.open &= !bit(slot);
+        }
+        *standing = Standing {
+            incarnation: route.incarnation,
+            admission: route.admission,
+            fenced: route.fenced,
+            scope: route.scope,
+            rests_until: standing.rests_until,
+            declined_since: if readmitted { Tick::MAX } else { standing.declined_since },
+        };
+        if readmitted {
+            self.distrusted &= !bit(slot);
+            self.broken &= !bit(slot);
+        }
+        let candidate = &mut self.table[slot];
+        *candidate = candidate.with_weight(NonZeroU32::new(route.weight).unwrap_or(NonZeroU32::MIN));
+        (candidate.rank, candidate.depth) = (route.rank, route.depth);
+        set(&mut self.full, slot, candidate.in_flight >= route.depth);
+        set(&mut self.up, slot, route.health == Health::Up);
+        set(&mut self.suspect, slot, route.health == Health::Suspect);
+        set(&mut self.leaving, slot, route.leaving);
+        for (scope, members) in self.scopes.iter_mut().enumerate() {
+            set(members, slot, route.scope == u8::try_from(scope).ok() && route.scope.is_some());
+        }
+        self.set_access(slot, route.access);
+        if readmitted { Settled::Yes } else { Settled::No }
+    }
+
+    /// The slot has no path any more.
+    pub(super) fn forget(&mut self, slot: usize) {
+        let keep = !bit(slot);
+        for set in [
+            &mut self.known,
+            &mut self.open,
+            &mut self.up,
+            &mut self.suspect,
+            &mut self.optimized,
+            &mut self.non_optimized,
+            &mut self.leaving,
+            &mut self.distrusted,
+            &mut self.broken,
+            &mut self.resting,
+            &mut self.full,
+        ] {
+            *set &= keep;
+        }
+        for members in self.scopes.iter_mut() {
+            *members &= keep;
+        }
+        self.standing[slot].incarnation = Incarnation::NONE;
+        self.refresh();
+    }
+
+    /// The queue has a path queue of connection `incarnation`.
+    pub(super) fn opened(&mut self, slot: usize, incarnation: Incarnation) {
+        if self.standing[slot].incarnation == incarnation && self.known & bit(slot) != 0 {
+            self.open |= bit(slot);
+            self.refresh();
+        }
+    }
+
+    /// The queue has lost its path queue.
+    pub(super) fn closed(&mut self, slot: usize) {
+        self.open &= !bit(slot);
+        self.refresh();
+    }
+
+    fn refresh(&mut self) {
+        self.best = self.best_within(u64::MAX);
+    }
+}
+
+/// Whether what was held against a path is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Settled {
+    Yes,
+    No,
+}
+
+const fn set(mask: &mut u64, slot: usize, member: bool) {
+    *mask = *mask & !bit(slot) | (member as u64) << slot;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(slot: u8, health: Health, access: AccessState) -> Route {
+        Route {
+            id: PathId::new(slot, u32::from(slot)),
+            incarnation: Incarnation::NONE.next(),
+            admission: 1,
+            health,
+            access,
+            weight: 1,
+            rank: 0,
+            depth: 2,
+            fenced: Incarnation::NONE,
+            scope: None,
+            leaving: false,
+        }
+    }
+
+    fn routes(of: &[(Health, AccessState)]) -> Routes {
+        let mut routes = Routes::new();
+        for (slot, &(health, access)) in of.iter().enumerate() {
+            routes.update(slot, &route(u8::try_from(slot).unwrap(), health, access));
+            routes.opened(slot, Incarnation::NONE.next());
+        }
+        routes
+    }
+
+    use AccessState::{NonOptimized, Optimized, Standby};
+    use Health::{Down, Suspect, Up};
+
+    #[test]
+    fn optimized_paths_come_before_others_and_standby_never() {
+        let mut routes = routes(&[(Up, NonOptimized), (Up, Optimized), (Up, Standby)]);
+        assert_eq!(routes.best(), 0b010);
+        routes.mark_broken(1);
+        assert_eq!(routes.best(), 0b001);
+        routes.mark_broken(0);
+        assert_eq!(routes.best(), 0);
+    }
+
+    #[test]
+    fn a_suspect_path_is_the_last_resort_and_a_dead_one_none() {
+        let mut routes = routes(&[(Suspect, Optimized), (Up, NonOptimized), (Down, Optimized)]);
+        assert_eq!(routes.best(), 0b010);
+        routes.mark_broken(1);
+        assert_eq!(routes.best(), 0b001);
+        routes.mark_broken(0);
+        assert_eq!(routes.best(), 0);
+    }
+
+    #[test]
+    fn distrust_ends_with_the_next_admission_only() {
+        let mut routes = routes(&[(Up, Optimized), (Up, Optimized)]);
+        routes.distrust(0);
+        assert_eq!(routes.best(), 0b10);
+        let mut again = route(0, Up, Optimized);
+        assert_eq!(routes.update(0, &again), Settled::No);
+        assert_eq!(routes.best(), 0b10);
+        again.admission += 1;
+        assert_eq!(routes.update(0, &again), Settled::Yes);
+        assert_eq!(routes.best(), 0b11);
+    }
+
+    #[test]
+    fn a_new_connection_is_used_only_once_opened() {
+        let mut routes = routes(&[(Up, Optimized)]);
+        let mut next = route(0, Up, Optimized);
+        next.incarnation = next.incarnation.next();
+        routes.update(0, &next);
+        assert_eq!(routes.best(), 0);
+        routes.opened(0, Incarnation::NONE.next());
+        assert_eq!(routes.best(), 0, "that was the old one");
+        routes.opened(0, next.incarnation);
+        assert_eq!(routes.best(), 1);
+    }
+
+    #[test]
+    fn a_full_or_resting_path_has_no_room() {
+        let mut routes = routes(&[(Up, Optimized), (Up, Optimized)]);
+        routes.placed(0);
+        routes.placed(0);
+        assert_eq!(routes.with_room(routes.best()), 0b10);
+        routes.rest(1, Tick::from_nanos(10));
+        assert_eq!(routes.with_room(routes.best()), 0);
+        assert_eq!(routes.wake(Tick::from_nanos(9)), Some(Tick::from_nanos(10)));
+        assert_eq!(routes.wake(Tick::from_nanos(10)), None);
+        routes.released(0);
+        assert_eq!(routes.with_room(routes.best()), 0b11);
+    }
+
+    #[test]
+    fn slots_of_a_set_ascend() {
+        assert_eq!(slots(0b1010_0001).collect::<Vec<_>>(), [0, 5, 7]);
+        assert_eq!(slots(1 << 63).collect::<Vec<_>>(), [63]);
+    }
+}

@@ -1,0 +1,217 @@
+//! Requests and completions.
+
+use std::fmt;
+
+use crate::block::Extent;
+use crate::buffer::Buffer;
+use crate::error::Error;
+use crate::time::Tick;
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Operation {
+    /// Read the extent into the buffer.
+    Read,
+    /// Write the buffer to the extent.
+    Write(Durability),
+    /// Make every write that was completed before this request was accepted, on any queue, durable.
+    Flush,
+    /// The extent's content is not needed any more; what it reads as afterwards is undefined.
+    Discard,
+    /// The extent reads as zeroes afterwards.
+    WriteZeroes(Unmap),
+}
+
+impl Operation {
+    /// Whether it changes the medium: a write, a discard or a write zeroes.
+    pub const fn is_write(self) -> bool {
+        matches!(self, Self::Write(_) | Self::Discard | Self::WriteZeroes(_))
+    }
+
+    /// Whether a request for it carries a buffer.
+    pub const fn has_data(self) -> bool {
+        matches!(self, Self::Read | Self::Write(_))
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Read => "read",
+            Self::Write(Durability::Cached) => "write",
+            Self::Write(Durability::Fua) => "FUA write",
+            Self::Flush => "flush",
+            Self::Discard => "discard",
+            Self::WriteZeroes(_) => "write zeroes",
+        })
+    }
+}
+
+/// When a write counts as done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Durability {
+    /// When the device has it, perhaps in a volatile cache until the next flush.
+    Cached,
+    /// When it is on stable media (force unit access).
+    Fua,
+}
+
+/// Whether a write zeroes may give the blocks back to a thinly provisioned device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unmap {
+    /// It may.
+    Allowed,
+    /// The blocks stay allocated.
+    Forbidden,
+}
+
+/// The caller's own word for a request, handed back with its completion.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Cookie(pub u64);
+
+/// Names a path of a volume for good: a path that is removed and added again has a new one. Ids are ordered as their
+/// paths joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PathId {
+    // First, since the order goes by it.
+    serial: u32,
+    slot: u8,
+}
+
+impl PathId {
+    pub(crate) const fn new(slot: u8, serial: u32) -> Self {
+        Self { slot, serial }
+    }
+
+    /// The place in the volume's table, reused after the path is gone.
+    pub(crate) const fn slot(self) -> usize {
+        self.slot as usize
+    }
+
+    /// Number of the path: the volume counts the paths that it was ever given, from 0.
+    pub const fn serial(self) -> u32 {
+        self.serial
+    }
+}
+
+impl fmt::Display for PathId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "path {}", self.serial)
+    }
+}
+
+/// One I/O for a volume. It owns its buffer until the completion gives it back.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Request {
+    /// What to do.
+    pub operation: Operation,
+    /// Where; [`Extent::NONE`] for a flush.
+    pub extent: Extent,
+    /// The data of a read or write, exactly as long as the extent.
+    pub buffer: Option<Buffer>,
+    /// When to give up; `None` waits for as long as it takes.
+    pub deadline: Option<Tick>,
+    /// Handed back with the completion.
+    pub cookie: Cookie,
+}
+
+impl Request {
+    const fn new(operation: Operation, extent: Extent, buffer: Option<Buffer>, cookie: Cookie) -> Self {
+        Self { operation, extent, buffer, deadline: None, cookie }
+    }
+
+    /// Reads `extent` into `buffer`.
+    pub const fn read(extent: Extent, buffer: Buffer, cookie: Cookie) -> Self {
+        Self::new(Operation::Read, extent, Some(buffer), cookie)
+    }
+
+    /// Writes `buffer` to `extent`.
+    pub const fn write(extent: Extent, buffer: Buffer, durability: Durability, cookie: Cookie) -> Self {
+        Self::new(Operation::Write(durability), extent, Some(buffer), cookie)
+    }
+
+    /// Makes what was completed before durable.
+    pub const fn flush(cookie: Cookie) -> Self {
+        Self::new(Operation::Flush, Extent::NONE, None, cookie)
+    }
+
+    /// Gives up the content of `extent`.
+    pub const fn discard(extent: Extent, cookie: Cookie) -> Self {
+        Self::new(Operation::Discard, extent, None, cookie)
+    }
+
+    /// Zeroes `extent`.
+    pub const fn write_zeroes(extent: Extent, unmap: Unmap, cookie: Cookie) -> Self {
+        Self::new(Operation::WriteZeroes(unmap), extent, None, cookie)
+    }
+
+    /// The same, given up at `deadline`: a write that is then on its way completes as of unknown fate.
+    #[must_use]
+    pub const fn with_deadline(mut self, deadline: Tick) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+}
+
+/// A request that was not accepted, with the reason.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct Rejected {
+    /// The request as it was given.
+    pub request: Request,
+    /// Why it was not taken.
+    #[source]
+    pub error: Error,
+}
+
+/// The one end of an accepted request.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Completion {
+    /// The request's.
+    pub cookie: Cookie,
+    /// How it ended. `Ok` is the whole extent, never less.
+    pub result: Result<(), Error>,
+    /// Its memory.
+    pub memory: Memory,
+}
+
+/// What becomes of a request's buffer.
+#[derive(Debug)]
+pub enum Memory {
+    /// Here it is; after a read that was retried it may be another buffer of the same pool.
+    Returned(Buffer),
+    /// A path can still touch it. It comes back through the queue's `poll_released` when none can.
+    Quarantined,
+    /// The request had none.
+    None,
+}
+
+impl Memory {
+    /// The buffer, if it is here.
+    pub fn into_buffer(self) -> Option<Buffer> {
+        match self {
+            Self::Returned(buffer) => Some(buffer),
+            Self::Quarantined | Self::None => None,
+        }
+    }
+}
+
+impl Completion {
+    pub(crate) const fn new(cookie: Cookie, result: Result<(), Error>, memory: Memory) -> Self {
+        Self { cookie, result, memory }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_ordered_as_their_paths_joined() {
+        let (second, in_a_reused_place) = (PathId::new(1, 1), PathId::new(0, 2));
+        assert!(second < in_a_reused_place);
+    }
+}

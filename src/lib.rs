@@ -1,0 +1,88 @@
+//! Multipath I/O in user space: one volume, several paths to the same logical unit.
+//!
+//! A [`Volume`] is built over paths, here two ways to one file; in earnest they are the block devices by which the kernel
+//! shows one logical unit of an array. I/O goes through a [`Queue`], which its owner polls. When a path fails, another
+//! takes over; each request completes once, and a write whose fate is unknown never lands over newer data.
+//!
+//! ```
+//! use mpio::path::{BlockDevice, QueueIndex};
+//! use mpio::policy::LeastQueue;
+//! use mpio::{BlockCount, Cookie, Durability, Extent, Lba, Pool, Request, Volume};
+//!
+//! # let file = std::env::temp_dir().join(format!("mpio-doc-{}", std::process::id()));
+//! # std::fs::File::create(&file)?.set_len(1 << 20)?;
+//! # let path = file.clone();
+//! let volume = Volume::builder()
+//!     .path(BlockDevice::new(path)) // and .path(BlockDevice::new("/dev/sdb")), and so on
+//!     .policy(LeastQueue::default())
+//!     .build()?;
+//! let mut queue = volume.take_queue(QueueIndex(0)).expect("nobody took it");
+//!
+//! let pool = Pool::new(4096, 8)?;
+//! let block_size = queue.geometry().block_size();
+//! let mut buffer = pool.take(block_size).expect("eight are free");
+//! buffer.fill(0x5a);
+//! let extent = Extent::new(Lba::new(3), BlockCount::new(1))?;
+//! queue.submit(Request::write(extent, buffer, Durability::Fua, Cookie(1)))?;
+//!
+//! let mut completions = Vec::new();
+//! while completions.is_empty() {
+//!     queue.wait(None, &mut completions);
+//! }
+//! completions.remove(0).result?;
+//! # drop(queue);
+//! # std::fs::remove_file(file)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Map
+//! - [`Volume`]: control handle: add and remove paths, change the policy, events, status, close.
+//! - [`Queue`]: submit requests, poll for completions.
+//! - [`Request`], [`Completion`], [`Extent`], [`Pool`], [`Error`]: what goes in and comes out.
+//! - [`path`]: what a path is; [`path::BlockDevice`]; [`path::Faulty`], which injects faults around any path.
+//! - [`policy`]: how a path is chosen.
+#![cfg_attr(any(test, feature = "sim"), doc = "- [`sim`]: the same code in virtual time, with faults.")]
+//!
+//! # What is promised of writes
+//! While a write is in flight it may take effect more than once, and requests in flight that overlap have no order. After
+//! its completion was delivered, a write never again takes effect over anything newer. How well that is known of a path
+//! is graded: see [`path::FenceSupport`].
+//!
+//! # Features
+//! - `sim`: the simulator.
+//! - `testing`: suites of tests for policies and paths of your own; implies `sim`.
+
+mod block;
+mod buffer;
+mod control;
+mod engine;
+mod error;
+mod io;
+mod os;
+pub mod path;
+pub mod policy;
+mod reactor;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
+mod sync;
+#[cfg(test)]
+mod testing_support;
+mod time;
+mod volume;
+
+/// Parsers of foreign data, for fuzzing: no part of the interface.
+#[doc(hidden)]
+#[cfg(feature = "testing")]
+pub mod fuzzing {
+    pub use crate::path::block_device::vpd83::identifiers as vpd83;
+}
+
+pub use block::{BlockCount, Extent, Geometry, Lba, Limits};
+pub use buffer::{ALIGNMENT, Buffer, Lease, Pool};
+pub use control::{Event, EventKind};
+pub use engine::{Health, NoPath};
+pub use error::{Cause, Class, DeviceError, Error, Fate};
+pub use io::{Completion, Cookie, Durability, Memory, Operation, PathId, Rejected, Request, Unmap};
+pub use reactor::{Port, Reactor, ReactorEvent, Waker};
+pub use time::Tick;
+pub use volume::{Events, PathOptions, PathStatus, Queue, Settled, Status, Volume, VolumeBuilder};

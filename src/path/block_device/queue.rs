@@ -1,0 +1,217 @@
+//! The data half: attempts to the ring or to threads, results back.
+
+#![allow(unsafe_code)]
+
+use std::sync::Arc;
+
+use crossbeam::channel::{Receiver, Sender, bounded};
+
+use super::calls::{Call, Memory};
+use super::connection::Connection;
+use super::slab::Slab;
+use super::sys::Bytes;
+use super::workers::{Finished, Job, Reply, Workers};
+use crate::error::Error;
+use crate::io::{Durability, Operation};
+use crate::path::{Attempt, AttemptId, Attempts, Fault, OpenQueue, Outcomes, PathQueue};
+use crate::reactor::{NoRoom, Port, Reactor, ReactorEvent, Registered, Span, Waker};
+use crate::time::Tick;
+
+/// The threads of a path, shared by its data halves.
+#[derive(Clone, Debug)]
+pub(super) struct Threads {
+    /// One, for calls that no ring does.
+    pub(super) helper: Arc<Workers>,
+    /// Some, for reads and writes where there is no ring.
+    pub(super) transfer: Arc<Workers>,
+}
+
+impl Threads {
+    /// For `depth` attempts at once.
+    pub(super) fn new(depth: u32) -> Self {
+        Self {
+            helper: Arc::new(Workers::new("mpio-helper", 1, depth)),
+            transfer: Arc::new(Workers::new("mpio-transfer", 8, depth)),
+        }
+    }
+}
+
+/// The data half on its way to the queue's thread.
+pub(super) struct Opening {
+    pub(super) connection: Arc<Connection>,
+    pub(super) threads: Threads,
+    pub(super) depth: u32,
+}
+
+impl OpenQueue for Opening {
+    fn open(self: Box<Self>, reactor: &mut Reactor, port: Port) -> Result<Box<dyn PathQueue>, Error> {
+        let route = match reactor.register(port, Arc::clone(&self.connection.file)) {
+            Some(file) => Route::Ring(file),
+            None => Route::Threads(self.threads.transfer),
+        };
+        let (sender, results) = bounded(self.depth as usize);
+        Ok(Box::new(Queue {
+            route,
+            slab: Slab::new(self.depth),
+            results,
+            sender,
+            waker: reactor.waker(port),
+            connection: self.connection,
+            helper: self.threads.helper,
+        }))
+    }
+}
+
+/// How reads and writes go.
+enum Route {
+    Ring(Registered),
+    Threads(Arc<Workers>),
+}
+
+/// Attempts of one queue on one connection.
+///
+/// It holds each attempt, and with it the lease of its memory, from the moment when the kernel or a thread gets the
+/// address until the result has come. Dropped before that it loses the leases: their memory is never used again.
+struct Queue {
+    connection: Arc<Connection>,
+    route: Route,
+    helper: Arc<Workers>,
+    slab: Slab<Attempt>,
+    /// From threads. Has room for every attempt that can be out.
+    results: Receiver<Finished>,
+    sender: Sender<Finished>,
+    waker: Waker,
+}
+
+impl PathQueue for Queue {
+    fn submit(&mut self, reactor: &mut Reactor, _now: Tick, attempts: &mut Attempts<'_>) -> Option<Tick> {
+        while let Some(mut attempt) = attempts.next() {
+            let started = match self.slab.vacancy() {
+                Some(token) => self.start(reactor, token, &mut attempt),
+                None => Err(NoRoom),
+            };
+            if started.is_err() {
+                attempts.put_back(attempt);
+                break;
+            }
+            self.slab.insert(attempt);
+        }
+        None
+    }
+
+    fn event(&mut self, _reactor: &mut Reactor, event: ReactorEvent, outcomes: &mut Outcomes<'_>) {
+        self.finish(event.token, event.result, outcomes);
+    }
+
+    fn poll(&mut self, _reactor: &mut Reactor, _now: Tick, outcomes: &mut Outcomes<'_>) -> Option<Tick> {
+        while let Ok(Finished { token, result }) = self.results.try_recv() {
+            self.finish(token, result, outcomes);
+        }
+        None
+    }
+
+    fn cancel(&mut self, reactor: &mut Reactor, attempt: AttemptId) {
+        let Route::Ring(file) = &self.route else { return };
+        if let Some(token) = self.slab.find(|one| one.id() == attempt && one.operation().has_data()) {
+            reactor.cancel(file, token);
+        }
+    }
+}
+
+impl Queue {
+    /// Sends an attempt. If that succeeds the caller must put it into the slab, under `token`.
+    fn start(&self, reactor: &mut Reactor, token: u32, attempt: &mut Attempt) -> Result<(), NoRoom> {
+        let bytes = self.bytes(attempt);
+        match (attempt.operation(), span(attempt)) {
+            (Operation::Read, Some(memory)) => self.read(reactor, token, memory, bytes.offset),
+            (Operation::Write(durability), Some(memory)) => {
+                self.write(reactor, token, memory, bytes.offset, durability)
+            }
+            (Operation::Flush, None) => self.call(&self.helper, token, Call::Flush),
+            (Operation::Discard, None) => self.call(&self.helper, token, Call::Discard(bytes)),
+            (Operation::WriteZeroes(unmap), None) => {
+                self.call(&self.helper, token, Call::WriteZeroes(bytes, unmap))
+            }
+            // What this path does not know, or an attempt that lacks its memory.
+            _ => {
+                self.reply(token).send(-libc::EINVAL);
+                Ok(())
+            }
+        }
+    }
+
+    fn read(&self, reactor: &mut Reactor, token: u32, memory: Span, offset: u64) -> Result<(), NoRoom> {
+        match &self.route {
+            // SAFETY: the lease of `memory`, the only one of a sink, is in the slab from here until the event is
+            // handled in `finish`; if this is dropped before, it is lost and the memory is never used again.
+            Route::Ring(file) => unsafe { reactor.read(file, token, memory, offset) },
+            Route::Threads(workers) => {
+                // SAFETY: as above, with the thread's result for the event.
+                let memory = unsafe { Memory::new(memory) };
+                self.call(workers, token, Call::Read(memory, offset))
+            }
+        }
+    }
+
+    fn write(
+        &self,
+        reactor: &mut Reactor,
+        token: u32,
+        memory: Span,
+        offset: u64,
+        durability: Durability,
+    ) -> Result<(), NoRoom> {
+        match &self.route {
+            // SAFETY: as in `read`; under leases of a source nobody writes.
+            Route::Ring(file) => unsafe { reactor.write(file, token, memory, offset, durability) },
+            Route::Threads(workers) => {
+                // SAFETY: as above, with the thread's result for the event.
+                let memory = unsafe { Memory::new(memory) };
+                self.call(workers, token, Call::Write(memory, offset, durability))
+            }
+        }
+    }
+
+    fn call(&self, workers: &Workers, token: u32, call: Call) -> Result<(), NoRoom> {
+        let job = Job { call, connection: Arc::clone(&self.connection), reply: self.reply(token) };
+        workers.submit(job)
+    }
+
+    fn reply(&self, token: u32) -> Reply {
+        Reply { token, results: self.sender.clone(), waker: self.waker.clone() }
+    }
+
+    fn bytes(&self, attempt: &Attempt) -> Bytes {
+        let (extent, block) = (attempt.extent(), u64::from(self.connection.block_size));
+        Bytes {
+            offset: extent.start().get().saturating_mul(block),
+            len: u64::from(extent.blocks().get()) * block,
+        }
+    }
+
+    fn finish(&mut self, token: u32, result: i32, outcomes: &mut Outcomes<'_>) {
+        let Some(attempt) = self.slab.remove(token) else { return };
+        let result = match u32::try_from(result) {
+            Ok(bytes) => Ok(bytes),
+            Err(_) => Err(self.fault(attempt.operation(), result.wrapping_neg())),
+        };
+        outcomes.complete(attempt, result);
+    }
+
+    fn fault(&self, operation: Operation, errno: i32) -> Fault {
+        match operation {
+            Operation::Flush => self.connection.nature.flush_fault(errno),
+            _ => self.connection.nature.fault(errno),
+        }
+    }
+}
+
+/// The memory of an attempt: for a read only if it may be filled.
+fn span(attempt: &mut Attempt) -> Option<Span> {
+    let operation = attempt.operation();
+    let lease = attempt.memory_mut()?;
+    if operation == Operation::Read {
+        lease.bytes_mut()?;
+    }
+    Some(Span { start: lease.address(), len: u32::try_from(lease.len()).ok()? })
+}

@@ -1,0 +1,163 @@
+//! Whether a device is local or behind a fabric.
+
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use super::fault::Link;
+use super::node::{self, Node};
+use super::sys::{self, LoopStatus};
+
+/// File systems whose data is on another machine, by the magic number of `statfs(2)`.
+const NETWORK_FILE_SYSTEMS: [u32; 15] = [
+    0x0000_6969, // NFS
+    0xff53_4d42, // CIFS
+    0xfe53_4d42, // SMB2
+    0x0000_517b, // SMB
+    0x6573_5546, // FUSE, virtiofs
+    0x00c3_6400, // Ceph
+    0x0102_1997, // 9P
+    0x5346_414f, // AFS
+    0x6b41_4653, // kAFS
+    0x7461_636f, // OCFS2
+    0x0116_1970, // GFS2
+    0x0bd0_0bd0, // Lustre
+    0x4750_4653, // GPFS
+    0x1983_0326, // BeeGFS
+    0x7375_7245, // Coda
+];
+
+/// What sysfs says of a transport.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Transport {
+    Local,
+    Fabric,
+    Unknown,
+}
+
+/// The link of a block device. What is not known to be local counts as a fabric.
+pub(super) fn device_link(node: &Node, status: Option<LoopStatus>) -> Link {
+    if let Some(status) = status {
+        return loop_link(node, status).unwrap_or(Link::Fabric);
+    }
+    match device_transport(node.disk()) {
+        Transport::Local => Link::Local,
+        Transport::Fabric | Transport::Unknown => Link::Fabric,
+    }
+}
+
+/// The link of a loop device is that of its backing file, if that can still be reached by its name.
+fn loop_link(node: &Node, status: LoopStatus) -> Option<Link> {
+    let name = node.of_disk("loop/backing_file")?;
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(name).ok()?;
+    let found = file.metadata().ok()?;
+    (found.dev() == status.device && found.ino() == status.inode).then(|| file_link(&file))
+}
+
+/// The link of a regular file: that of its file system. One that is on no known network counts as local, unless the
+/// disk that it is on is known to be behind a fabric.
+pub(super) fn file_link(file: &File) -> Link {
+    let is_network = sys::file_system(file).map_or(true, |magic| NETWORK_FILE_SYSTEMS.contains(&magic));
+    let Ok(found) = file.metadata() else { return Link::Fabric };
+    if is_network || device_transport(Node::of(found.dev()).disk()) == Transport::Fabric {
+        return Link::Fabric;
+    }
+    Link::Local
+}
+
+fn device_transport(disk: &Path) -> Transport {
+    let name = disk.file_name().unwrap_or_default().to_string_lossy();
+    if name.starts_with("nvme") {
+        return nvme_transport(&disk.join("device"));
+    }
+    by_location(disk)
+}
+
+/// An NVMe disk hangs on one controller, or on a subsystem with several.
+fn nvme_transport(device: &Path) -> Transport {
+    let own = node::read(&device.join("transport"));
+    let controllers = fs::read_dir(device).into_iter().flatten().flatten();
+    let theirs = controllers.filter_map(|entry| node::read(&entry.path().join("transport")));
+    let all: Vec<String> = own.into_iter().chain(theirs).collect();
+    match all.as_slice() {
+        [] => Transport::Unknown,
+        some if some.iter().all(|transport| transport == "pcie") => Transport::Local,
+        _ => Transport::Fabric,
+    }
+}
+
+/// A disk's place in the tree of devices names the transports on the way to it.
+fn by_location(disk: &Path) -> Transport {
+    let parts = || disk.iter().map(|part| part.to_string_lossy());
+    if parts().any(|part| is_fabric(&part)) {
+        return Transport::Fabric;
+    }
+    if parts().any(|part| is_local(&part)) {
+        return Transport::Local;
+    }
+    Transport::Unknown
+}
+
+/// Fibre Channel and SRP remote ports, iSCSI sessions, network block devices.
+fn is_fabric(part: &str) -> bool {
+    part.starts_with("rport-") || numbered(part, "session") || numbered(part, "nbd")
+}
+
+/// ATA, SAS, USB, virtio, MMC, persistent memory, and disks of memory.
+fn is_local(part: &str) -> bool {
+    let buses = ["ata", "usb", "virtio", "ndbus", "zram", "ram", "nullb"];
+    part == "mmc_host" || part.starts_with("end_device-") || buses.iter().any(|bus| numbered(part, bus))
+}
+
+fn numbered(part: &str, prefix: &str) -> bool {
+    part.strip_prefix(prefix).is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing_support::TempDir;
+
+    #[test]
+    fn the_place_in_the_device_tree_tells_the_transport() {
+        let table = [
+            ("pci0000:00/0000:00:02.0/virtio1/block/vda", Transport::Local),
+            ("pci0000:00/0000:00:04.0/virtio2/host0/target0:0:0/0:0:0:1/block/sda", Transport::Local),
+            ("pci0000:00/0000:00:1f.2/ata1/host0/target0:0:0/0:0:0:0/block/sda", Transport::Local),
+            (
+                "pci0000:00/0000:00:14.0/usb2/2-1/2-1:1.0/host6/target6:0:0/6:0:0:0/block/sdb",
+                Transport::Local,
+            ),
+            (
+                "pci0000:00/0000:02:00.0/host0/port-0:0/end_device-0:0/target0:0:0/0:0:0:0/block/sda",
+                Transport::Local,
+            ),
+            ("virtual/block/zram0", Transport::Local),
+            ("pci0000:00/0000:81:00.0/host1/rport-1:0-0/target1:0:0/1:0:0:0/block/sdc", Transport::Fabric),
+            ("platform/host3/session1/target3:0:0/3:0:0:1/block/sdd", Transport::Fabric),
+            ("virtual/block/nbd0", Transport::Fabric),
+            ("virtual/block/dm-0", Transport::Unknown),
+            ("virtual/block/md127", Transport::Unknown),
+            ("pci0000:00/0000:03:00.0/host0/target0:2:0/0:2:0:0/block/sda", Transport::Unknown),
+        ];
+        for (place, transport) in table {
+            assert_eq!(by_location(&Path::new("/sys/devices").join(place)), transport, "{place}");
+        }
+    }
+
+    #[test]
+    fn nvme_is_local_if_every_controller_is_on_pcie() {
+        let dir = TempDir::new();
+        dir.write("nvme0n1/device/transport", "pcie\n");
+        assert_eq!(device_transport(&dir.path().join("nvme0n1")), Transport::Local);
+        dir.write("nvme1n1/device/nvme1/transport", "tcp\n");
+        dir.write("nvme1n1/device/nvme2/transport", "pcie\n");
+        assert_eq!(device_transport(&dir.path().join("nvme1n1")), Transport::Fabric);
+        assert_eq!(device_transport(&dir.path().join("nvme2n1")), Transport::Unknown);
+    }
+
+    #[test]
+    fn what_is_unknown_counts_as_a_fabric() {
+        assert_eq!(device_link(&Node::at("/sys/devices/virtual/block/dm-9".into()), None), Link::Fabric);
+    }
+}

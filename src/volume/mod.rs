@@ -1,0 +1,195 @@
+//! A volume: one logical unit, the paths to it, and the queues through which it is used.
+
+mod builder;
+mod conductor;
+mod control_thread;
+mod helper;
+mod ports;
+mod queue;
+mod settled;
+mod shared;
+mod status;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, bounded};
+
+#[cfg(any(test, feature = "sim"))]
+pub(crate) mod simulated {
+    //! The parts of a volume, for the simulator to put together in its own way.
+
+    pub(crate) use super::builder::{Settings, assemble};
+    pub(crate) use super::conductor::{Conductor, Deliver, Helper};
+    pub(crate) use super::helper::connect;
+    pub(crate) use super::queue::QueueCore;
+    pub(crate) use super::settled::Settling;
+    pub(crate) use super::shared::{Message, Newcomer, Reaping};
+}
+
+pub use builder::{PathOptions, VolumeBuilder};
+pub use queue::Queue;
+pub use settled::Settled;
+pub use status::{PathStatus, Status};
+
+use crate::block::{Geometry, Limits};
+use crate::control::Event;
+use crate::error::{Error, Fate};
+use crate::io::PathId;
+use crate::path::{Path, QueueIndex};
+use crate::policy::MakePolicy;
+use crate::time::Tick;
+use shared::{Message, Shared};
+
+/// Events that are kept for a reader before further ones are lost (and counted).
+const EVENT_BACKLOG: usize = 1024;
+
+/// The control handle of a volume: cheap to clone, usable from any thread.
+///
+/// I/O goes through its queues, taken with [`take_queue`](Self::take_queue). The volume lives for as long as a handle or
+/// a queue does; [`close`](Self::close) ends it in good order.
+#[derive(Clone)]
+pub struct Volume {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    /// Those that nobody has taken yet.
+    queues: Mutex<Vec<Option<Queue>>>,
+    queue_count: u16,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // The control side is gone only when everything has ended already.
+        let _ = self.shared.messages.send(Message::Detach);
+    }
+}
+
+impl Volume {
+    /// Starts to put a volume together.
+    pub fn builder() -> VolumeBuilder {
+        VolumeBuilder::new()
+    }
+
+    /// Block size and capacity.
+    pub fn geometry(&self) -> Geometry {
+        self.inner.shared.geometry
+    }
+
+    /// What one request may ask for.
+    pub fn limits(&self) -> Limits {
+        self.inner.shared.limits
+    }
+
+    /// Number of queues that it was built with.
+    pub fn queues(&self) -> u16 {
+        self.inner.queue_count
+    }
+
+    /// Hands out a queue, once; `None` if there is no such queue or it was taken.
+    pub fn take_queue(&self, index: QueueIndex) -> Option<Queue> {
+        let mut queues = self.inner.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        queues.get_mut(usize::from(index.0))?.take()
+    }
+
+    /// Adds a path while the volume works. Waits until it has connected.
+    ///
+    /// # Errors
+    /// Why it does not belong to the volume or cannot be used; the volume goes on without it.
+    pub fn add_path(&self, path: impl Path) -> Result<PathId, Error> {
+        self.add_path_with(PathOptions::default(), path)
+    }
+
+    /// Adds a path with options.
+    ///
+    /// # Errors
+    /// As [`add_path`](Self::add_path).
+    pub fn add_path_with(&self, options: PathOptions, path: impl Path) -> Result<PathId, Error> {
+        let name = helper::name(&path);
+        let (helper, connected) = helper::start(path, self.inner.queue_count)?;
+        let newcomer = builder::newcomer(name, options.terms(), helper, &connected)?;
+        let (reply, answer) = bounded(1);
+        self.ask(Message::Join(newcomer, reply), &answer)?
+    }
+
+    /// Removes a path: it gets no new attempts; when every queue has let go of it, it is dropped. A queue lets go when it
+    /// is polled and the path has handed back every attempt.
+    ///
+    /// # Errors
+    /// If there is no such path (any more), or the volume is closed.
+    pub fn remove_path(&self, path: PathId) -> Result<Settled, Error> {
+        let (settled, settling) = Settled::new();
+        let (reply, answer) = bounded(1);
+        self.ask(Message::Remove(path, reply, settling), &answer)??;
+        Ok(settled)
+    }
+
+    /// Replaces the policy, in each queue between two batches.
+    ///
+    /// # Errors
+    /// If the volume is closed.
+    pub fn set_policy(&self, policy: impl MakePolicy) -> Result<(), Error> {
+        self.tell(Message::SetPolicy(Arc::new(policy)))
+    }
+
+    /// What happens from now on. A reader that falls 1024 events behind loses some, and is told how many.
+    pub fn events(&self) -> Events {
+        let (sender, receiver) = bounded(EVENT_BACKLOG);
+        // Of a closed volume there are none.
+        let _ = self.tell(Message::Subscribe(sender));
+        Events { receiver }
+    }
+
+    /// How the volume and its paths stand at this moment.
+    pub fn status(&self) -> Status {
+        let (reply, answer) = bounded(1);
+        self.ask(Message::Status(reply), &answer).unwrap_or_default()
+    }
+
+    /// Takes no more requests and lets those that are under way end; what is left after `grace` ends with
+    /// [`Error::Closed`]. Complete when every queue has ended, which takes being polled, and every path is dropped: with
+    /// a device that hangs, when it lets go of the memory that it holds. Queues that nobody took end at once.
+    pub fn close(&self, grace: Duration) -> Settled {
+        let (settled, settling) = Settled::new();
+        self.inner.queues.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        // A volume that is closed already drops the message, and so settles.
+        let _ = self.tell(Message::Close(Tick::now().after(grace), settling));
+        settled
+    }
+
+    fn tell(&self, message: Message) -> Result<(), Error> {
+        let closed = |_| Error::Closed { fate: Fate::NotSent };
+        self.inner.shared.messages.send(message).map_err(closed)
+    }
+
+    fn ask<T>(&self, message: Message, answer: &Receiver<T>) -> Result<T, Error> {
+        self.tell(message)?;
+        answer.recv().map_err(|_| Error::Closed { fate: Fate::NotSent })
+    }
+}
+
+impl std::fmt::Debug for Volume {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Volume").field("geometry", &self.geometry()).finish_non_exhaustive()
+    }
+}
+
+/// A reader of a volume's events.
+#[derive(Debug)]
+pub struct Events {
+    receiver: Receiver<Event>,
+}
+
+impl Events {
+    /// The next event, if there is one.
+    pub fn try_next(&self) -> Option<Event> {
+        self.receiver.try_recv().ok()
+    }
+
+    /// The next event; waits for at most `timeout`. `None` also when the volume has ended.
+    pub fn next_within(&self, timeout: Duration) -> Option<Event> {
+        self.receiver.recv_timeout(timeout).ok()
+    }
+}

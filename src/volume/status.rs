@@ -1,0 +1,67 @@
+//! How a volume and its paths are doing, in numbers.
+
+use std::time::Duration;
+
+use crate::engine::{Health, Totals};
+use crate::error::Fate;
+use crate::io::PathId;
+use crate::path::{AccessState, FenceSupport, Incarnation};
+
+/// How a volume stands: a picture of one moment, put together from counters that go on counting.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Status {
+    /// The paths, in the order in which they joined.
+    pub paths: Vec<PathStatus>,
+    /// Writes that were given up and may still land: they bar later writes to their blocks.
+    pub ghosts: usize,
+}
+
+/// How a path stands, over all queues.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct PathStatus {
+    /// Its id.
+    pub id: PathId,
+    /// What it calls itself.
+    pub name: String,
+    /// Whether it works.
+    pub health: Health,
+    /// Its access state.
+    pub access: AccessState,
+    /// Which connection it is at.
+    pub incarnation: Incarnation,
+    /// Whether it is being removed.
+    pub leaving: bool,
+    /// How well it can be fenced.
+    pub fence: FenceSupport,
+    pub(super) totals: Totals,
+}
+
+impl PathStatus {
+    /// Attempts that succeeded.
+    pub fn completed(&self) -> u64 {
+        self.totals.completed
+    }
+
+    /// Bytes that successful attempts moved.
+    pub fn bytes(&self) -> u64 {
+        self.totals.bytes
+    }
+
+    /// Attempts that are out, as the queues last said.
+    pub fn in_flight(&self) -> u32 {
+        self.totals.in_flight
+    }
+
+    /// Attempts that ended with this fate.
+    pub fn failed(&self, fate: Fate) -> u64 {
+        self.totals.failed(fate)
+    }
+
+    /// The time that `per_mille` of the successful attempts did not exceed (500: the median), to one sixteenth; `None`
+    /// before the first.
+    pub fn latency(&self, per_mille: u32) -> Option<Duration> {
+        self.totals.percentile(per_mille)
+    }
+}

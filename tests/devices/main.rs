@@ -1,0 +1,18 @@
+//! Volumes over real loop devices. Needs root, losetup, mkfs.ext4, mount and fsfreeze; where they are missing a test says
+//! that it is skipped, or fails if `MPIO_REQUIRE=all`.
+//!
+//! `MPIO_SOAK_SECONDS`: how long the soak test runs.
+
+mod anonymous;
+mod clerk;
+mod freezable;
+mod frozen;
+mod ledger;
+mod mischief;
+mod pinned;
+mod soak;
+mod stamps;
+#[allow(dead_code, reason = "each crate that takes it in uses part of it")]
+#[path = "../../src/testing_support.rs"]
+mod testing_support;
+mod traffic;
