@@ -2,6 +2,8 @@
 //!
 //! `cargo bench --bench policy --features testing`
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench ends where it fails")]
+
 use std::hint::black_box;
 use std::time::Duration;
 

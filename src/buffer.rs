@@ -164,11 +164,6 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    /// What the address is a multiple of, in bytes.
-    pub(crate) const fn alignment() -> u32 {
-        ALIGNMENT
-    }
-
     /// Another buffer of the same length from the reserve of the same pool.
     pub(crate) fn spare(&self) -> Option<Self> {
         self.region.take(self.region.reserve.as_ref()?, self.len)
@@ -212,7 +207,7 @@ impl Drop for Buffer {
 
 impl fmt::Debug for Buffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Buffer").field("index", &self.index).field("len", &self.len).finish()
+        f.debug_struct("Buffer").field("index", &self.index).field("len", &self.len).finish_non_exhaustive()
     }
 }
 
@@ -341,7 +336,10 @@ impl Lease {
 
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lease").field("len", &self.len).field("direction", &self.direction).finish()
+        f.debug_struct("Lease")
+            .field("len", &self.len)
+            .field("direction", &self.direction)
+            .finish_non_exhaustive()
     }
 }
 

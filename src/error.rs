@@ -32,7 +32,7 @@ pub enum Error {
         capacity: u64,
     },
     /// More blocks than the volume's limits allow in one request of this kind.
-    #[error("{operation} of {blocks} blocks exceeds the limit of {limit}")]
+    #[error("{operation} of {blocks} blocks exceeds the limit of {limit}: split it")]
     TooLarge {
         /// What was asked for.
         operation: Operation,
@@ -48,7 +48,7 @@ pub enum Error {
         operation: Operation,
     },
     /// A buffer whose length is not that of the extent, or a missing or needless one (length 0).
-    #[error("{operation} needs a buffer of {expected} bytes, was given {actual}")]
+    #[error("{operation} takes {}, was given {}", buffer_of(*.expected), buffer_of(*.actual))]
     BufferSize {
         /// What was asked for.
         operation: Operation,
@@ -56,14 +56,6 @@ pub enum Error {
         expected: u64,
         /// Bytes that the buffer has.
         actual: u64,
-    },
-    /// A buffer at an address that the paths cannot use.
-    #[error("buffer alignment of {actual} bytes is below the {required} that the paths need")]
-    BufferAlignment {
-        /// What the address must be a multiple of.
-        required: u32,
-        /// What it is a multiple of.
-        actual: u32,
     },
     /// As many requests are in the queue as it was built for: poll it, then submit again.
     #[error("the queue holds its {depth} requests; poll it and submit again")]
@@ -170,6 +162,10 @@ pub enum Error {
     },
 }
 
+fn buffer_of(bytes: u64) -> String {
+    if bytes == 0 { "no buffer".to_owned() } else { format!("a buffer of {bytes} bytes") }
+}
+
 impl Error {
     /// Whose matter the error is.
     pub fn class(&self) -> Class {
@@ -178,8 +174,7 @@ impl Error {
             | Self::OutOfRange { .. }
             | Self::TooLarge { .. }
             | Self::Unsupported { .. }
-            | Self::BufferSize { .. }
-            | Self::BufferAlignment { .. } => Class::Request,
+            | Self::BufferSize { .. } => Class::Request,
             Self::QueueFull { .. } => Class::Busy,
             Self::Device { .. } => Class::Device,
             Self::EveryPathFailed { .. } | Self::NoPath { .. } | Self::FlushIncomplete { .. } => {
@@ -213,7 +208,6 @@ impl Error {
         match self {
             Self::InvalidExtent { .. }
             | Self::BufferSize { .. }
-            | Self::BufferAlignment { .. }
             | Self::NoPaths
             | Self::Setting { .. }
             | Self::InvalidGeometry { .. }

@@ -81,7 +81,7 @@ pub struct PathId {
 
 impl PathId {
     pub(crate) const fn new(slot: u8, serial: u32) -> Self {
-        Self { slot, serial }
+        Self { serial, slot }
     }
 
     /// The place in the volume's table, reused after the path is gone.
@@ -100,6 +100,10 @@ impl fmt::Display for PathId {
         write!(f, "path {}", self.serial)
     }
 }
+
+/// Number of a queue of a volume, from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QueueIndex(pub u16);
 
 /// One I/O for a volume. It owns its buffer until the completion gives it back.
 #[derive(Debug)]

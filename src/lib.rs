@@ -5,9 +5,9 @@
 //! takes over; each request completes once, and a write whose fate is unknown never lands over newer data.
 //!
 //! ```
-//! use mpio::path::{BlockDevice, QueueIndex};
+//! use mpio::path::BlockDevice;
 //! use mpio::policy::LeastQueue;
-//! use mpio::{BlockCount, Cookie, Durability, Extent, Lba, Pool, Request, Volume};
+//! use mpio::{BlockCount, Cookie, Durability, Extent, Lba, Pool, QueueIndex, Request, Volume};
 //!
 //! # let file = std::env::temp_dir().join(format!("mpio-doc-{}", std::process::id()));
 //! # std::fs::File::create(&file)?.set_len(1 << 20)?;
@@ -52,6 +52,10 @@
 //! - `sim`: the simulator.
 //! - `testing`: suites of tests for policies and paths of your own; implies `sim`.
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod block;
 mod buffer;
 mod control;
@@ -60,6 +64,8 @@ mod error;
 mod io;
 mod os;
 pub mod path;
+#[cfg(any(test, feature = "testing"))]
+pub mod path_suite;
 pub mod policy;
 mod reactor;
 #[cfg(any(test, feature = "sim"))]
@@ -78,11 +84,12 @@ pub mod fuzzing {
 }
 
 pub use block::{BlockCount, Extent, Geometry, Lba, Limits};
-pub use buffer::{ALIGNMENT, Buffer, Lease, Pool};
+pub use buffer::{ALIGNMENT, Buffer, Pool};
 pub use control::{Event, EventKind};
 pub use engine::{Health, NoPath};
 pub use error::{Cause, Class, DeviceError, Error, Fate};
-pub use io::{Completion, Cookie, Durability, Memory, Operation, PathId, Rejected, Request, Unmap};
-pub use reactor::{Port, Reactor, ReactorEvent, Waker};
+pub use io::{
+    Completion, Cookie, Durability, Memory, Operation, PathId, QueueIndex, Rejected, Request, Unmap,
+};
 pub use time::Tick;
 pub use volume::{Events, PathOptions, PathStatus, Queue, Settled, Status, Volume, VolumeBuilder};

@@ -2,18 +2,19 @@
 //! compiles.
 
 use mpio::path::{
-    AccessState, Attempt, AttemptId, Attempts, Cache, CacheScope, ControlSink, Description, Fault,
-    FenceGrade, FenceSupport, Identifier, IdentifierKind, Identity, Incarnation, OpenQueue, Outcome,
-    Outcomes, PathQueue, QueueIndex,
+    AccessState, Attempt, AttemptId, Attempts, BlockDevice, Cache, CacheScope, ControlSink, Description,
+    Fault, FaultHandle, FaultKind, Faulty, FenceGrade, FenceSupport, Identifier, IdentifierKind, Identity,
+    Incarnation, Lease, OpenQueue, Outcome, Outcomes, PathQueue, Port, QueueIndex, Reactor, ReactorEvent,
+    Stall, Transport, Waker,
 };
 use mpio::policy::{
-    AdaptiveLatency, Candidate, Candidates, Failover, IoSummary, LeastQueue, MakePolicy, Observation, Policy,
-    RoundRobin,
+    AdaptiveLatency, Candidate, Candidates, Failback, Failover, IoSummary, LeastQueue, MakePolicy,
+    Observation, Placement, Policy, RoundRobin,
 };
 use mpio::{
-    BlockCount, Buffer, Cause, Class, Completion, Cookie, DeviceError, Durability, Error, Extent, Fate,
-    Geometry, Lba, Lease, Limits, Memory, Operation, PathId, Pool, Port, ReactorEvent, Rejected, Request,
-    Tick, Unmap, Waker,
+    BlockCount, Buffer, Cause, Class, Completion, Cookie, DeviceError, Durability, Error, Event, EventKind,
+    Events, Extent, Fate, Geometry, Health, Lba, Limits, Memory, NoPath, Operation, PathId, PathOptions,
+    PathStatus, Pool, Queue, Rejected, Request, Settled, Status, Tick, Unmap, Volume, VolumeBuilder,
 };
 
 /// Asserts at compile time that each type is `Send` and `Sync`.
@@ -51,9 +52,27 @@ assert_send_and_sync!(AttemptId, ControlSink, Fault, FenceGrade);
 assert_send_and_sync!(AdaptiveLatency, Failover, LeastQueue, RoundRobin, dyn MakePolicy);
 assert_send_and_sync!(Candidate, Candidates<'static>, IoSummary, Observation);
 
+assert_send_and_sync!(Failback, Placement);
+
 // The reactor.
 assert_send_and_sync!(Port, ReactorEvent, Waker);
 
+// Volumes.
+assert_send_and_sync!(
+    Volume,
+    Event,
+    EventKind,
+    Events,
+    Settled,
+    Status,
+    PathStatus,
+    PathOptions,
+    Health,
+    NoPath
+);
+assert_send_and_sync!(FaultHandle, FaultKind, Stall, Transport);
+
 // One thread at a time.
 assert_send!(Attempt, Attempts<'static>, Lease, Outcome, Outcomes<'static>);
+assert_send!(Queue, Reactor, VolumeBuilder, BlockDevice, Faulty<BlockDevice>);
 assert_send!(dyn OpenQueue, dyn PathQueue, dyn Policy);

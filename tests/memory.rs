@@ -1,6 +1,8 @@
 //! How much memory a queue takes, beside buffers and the stacks of threads. One test: everything that is allocated in
 //! the process counts.
 
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 #[path = "../benches/support/mod.rs"]
 mod support;
 

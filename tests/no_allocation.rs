@@ -1,5 +1,7 @@
 //! Nothing is allocated for an I/O.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where it fails")]
+
 #[path = "../benches/support/mod.rs"]
 mod support;
 

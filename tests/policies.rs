@@ -1,5 +1,7 @@
 //! The crate's policies pass the suite that it offers for those of others.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where it fails")]
+
 use std::time::Duration;
 
 use mpio::policy::{

@@ -58,5 +58,5 @@ pub(crate) fn run(device: &str, task: Task) -> Score {
     let (wall, after) = (began.elapsed(), cpu());
     // SAFETY: allocated above with this layout; nothing is out.
     unsafe { std::alloc::dealloc(memory, layout) };
-    Score::new(ios, wall, after.0 - before.0, after.1 - before.1)
+    Score::new(ios, wall, before, after)
 }

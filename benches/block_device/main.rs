@@ -4,8 +4,10 @@
 //! Needs root (for the loop device) and, for its third contestant, `fio`:
 //! `cargo bench --bench block_device [-- --rounds 7 --millis 500]`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench ends where it fails")]
 #![allow(unsafe_code, reason = "the bare loop is what a careful user would write by hand")]
-#![allow(clippy::cast_precision_loss, reason = "figures for a table")]
+#![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "figures for a table")]
+#![allow(clippy::disallowed_methods, reason = "a bench reads the clock")]
 
 mod bare;
 mod device;
@@ -37,9 +39,17 @@ pub(crate) struct Score {
 }
 
 impl Score {
-    pub(crate) fn new(ios: u64, wall: Duration, user: Duration, system: Duration) -> Self {
-        let each = |time: Duration| time.as_nanos() as f64 / ios.max(1) as f64;
-        Self { iops: ios as f64 / wall.as_secs_f64(), user: each(user), system: each(system) }
+    /// `before` and `after` are CPU times as [`cpu`] gives them.
+    pub(crate) fn new(
+        ios: u64,
+        wall: Duration,
+        before: (Duration, Duration),
+        after: (Duration, Duration),
+    ) -> Self {
+        let each =
+            |from: Duration, to: Duration| to.saturating_sub(from).as_nanos() as f64 / ios.max(1) as f64;
+        let (user, system) = (each(before.0, after.0), each(before.1, after.1));
+        Self { iops: ios as f64 / wall.as_secs_f64(), user, system }
     }
 }
 

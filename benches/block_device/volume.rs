@@ -46,5 +46,5 @@ pub(crate) fn run(device: &str, task: Task) -> Score {
     let (wall, after) = (began.elapsed(), cpu());
     drop(queue);
     assert!(volume.close(Duration::ZERO).wait(Duration::from_secs(10)), "the device is free again");
-    Score::new(ios, wall, after.0 - before.0, after.1 - before.1)
+    Score::new(ios, wall, before, after)
 }

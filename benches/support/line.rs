@@ -27,7 +27,7 @@ impl<T> Line<T> {
         let has_ended = |place: usize| {
             self.out.get(place).is_some_and(|(number, _)| arrivals.wrapping_sub(*number) > self.window)
         };
-        let place = if has_ended(1) { 1 } else { 0 };
+        let place = usize::from(has_ended(1));
         let (_, item) = if has_ended(place) { self.out.remove(place)? } else { return None };
         Some(item)
     }

@@ -7,7 +7,8 @@ use mpio::path::{
     Attempt, Attempts, ControlSink, Description, IdentifierKind, Identity, Incarnation, OpenQueue, Outcomes,
     Path, PathQueue, QueueIndex,
 };
-use mpio::{Error, Geometry, Limits, Port, Reactor, Tick};
+use mpio::path::{Port, Reactor};
+use mpio::{Error, Geometry, Limits, Tick};
 
 use super::line::Line;
 use super::shuffle::Shuffle;

@@ -7,7 +7,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::Builder;
 
 use mpio::path::{Attempt, Attempts, Fault, OpenQueue, Outcomes, PathQueue};
-use mpio::{Cause, DeviceError, Error, Operation, Port, Reactor, Tick, Waker};
+use mpio::path::{Port, Reactor, Waker};
+use mpio::{Cause, DeviceError, Error, Operation, Tick};
 
 use crate::array::Array;
 use crate::port::Link;

@@ -21,7 +21,7 @@ struct World {
 fuzz_target!(|bytes: &[u8]| {
     let mut options = Options::new(vec![LinkProfile::default(); LINKS]);
     options.blocks = BLOCKS;
-    let Ok(sim) = Simulation::new(options) else { panic!("the options are good") };
+    let Ok(sim) = Simulation::new(&options) else { panic!("the options are good") };
     let mut world = World { sim, history: History::new(BLOCKS), next: 1 };
     // Each step takes two bytes: what, and with what.
     for step in bytes.chunks_exact(2).take(500) {
@@ -51,7 +51,9 @@ impl World {
             11 => self.run(Duration::from_millis(with as u64)),
             12 => self.sim.set_mishaps(link, 1000 * u32::try_from(with).unwrap_or(0)),
             13 => self.sim.restore_link(link),
-            14 => self.sim.break_link(link, [LinkFault::Dead, LinkFault::Silent, LinkFault::Stuck][with / LINKS % 3]),
+            14 => self
+                .sim
+                .break_link(link, [LinkFault::Dead, LinkFault::Silent, LinkFault::Stuck][with / LINKS % 3]),
             _ => {
                 self.sim.cancel(with % 2, Cookie(self.next.saturating_sub(1 + with as u64 / 2)));
                 self.collect();

@@ -31,8 +31,6 @@ pub(super) enum Task {
     Connecting(Incarnation),
     /// Probing since then.
     Probing(Tick),
-    /// Dropping the path.
-    Closing,
 }
 
 /// Whether the present incarnation has a connection.
@@ -58,14 +56,14 @@ pub(super) struct Member {
     /// When to probe or connect next.
     pub(super) next_try: Tick,
     pub(super) linked: Linked,
+    /// Why the last try to connect failed.
+    pub(super) hindrance: String,
     /// Tries that failed in a row.
     pub(super) failures: u32,
     /// When it was last up.
     pub(super) last_up: Tick,
     /// When it last came up.
     pub(super) up_since: Tick,
-    /// Blocks of the device, as the path last said.
-    pub(super) capacity: u64,
     pub(super) fenced: Incarnation,
     /// Something of connections up to this one may still land.
     pub(super) unfenced: Incarnation,
@@ -103,7 +101,6 @@ impl Member {
             terms,
             access: description.access,
             access_inferred: Inferred::No,
-            capacity: description.geometry.capacity(),
             description,
             incarnation: Incarnation::NONE.next(),
             admission: 1,
@@ -111,6 +108,7 @@ impl Member {
             task: Task::Idle,
             next_try: Tick::MAX,
             linked: Linked::Yes,
+            hindrance: String::new(),
             failures: 0,
             last_up: now,
             up_since: now,

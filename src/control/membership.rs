@@ -1,14 +1,14 @@
 //! Paths that join and leave.
 
 use crate::engine::Health;
-use crate::error::Error;
+use crate::error::{Error, Fate};
 use crate::io::PathId;
 use crate::path::{Description, FenceSupport, Incarnation, QueueIndex};
 use crate::policy::MAX_PATHS;
 use crate::time::Tick;
 
-use super::admission::{Voucher, fits, kin};
-use super::member::{Leaving, Member, Task};
+use super::admission::{Voucher, fits, kin, sane, unchanged};
+use super::member::{Leaving, Member};
 use super::supervisor::{Action, Supervisor};
 use super::{EventKind, Terms};
 
@@ -24,6 +24,9 @@ impl Supervisor {
         terms: Terms,
         description: Description,
     ) -> Result<PathId, Error> {
+        if self.is_closing() {
+            return Err(Error::Closed { fate: Fate::NotSent });
+        }
         self.check(&name, terms, &description, None)?;
         let Some(slot) = self.members.iter().position(Option::is_none) else {
             return Err(Error::path(
@@ -54,17 +57,37 @@ impl Supervisor {
         if terms.weight == 0 {
             return Err(Error::path(name, "a weight of 0 would never be used: give 1 or more"));
         }
-        if description.depth == 0 {
-            return Err(Error::path(name, "says that it takes no attempts at all (depth 0)"));
-        }
+        sane(name, description)?;
         fits(name, description, &self.config.promise)?;
+        let mut alone = true;
         for other in self.members.iter().flatten().filter(|other| Some(other.id) != except) {
+            alone = false;
             // Whoever vouches for the one path vouches for both.
             let voucher =
                 if other.terms.voucher == Voucher::Caller { Voucher::Caller } else { terms.voucher };
             kin(name, description, &other.name, &other.description, voucher)?;
         }
-        Ok(())
+        match &self.last_to_leave {
+            Some((former, left)) if alone && except.is_none() => {
+                kin(name, description, former, left, terms.voucher)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks that a path which has connected anew leads to the device that it led to before.
+    pub(super) fn check_unchanged(
+        &self,
+        name: &str,
+        terms: Terms,
+        description: &Description,
+        path: PathId,
+    ) -> Result<(), Error> {
+        let member = self.members.get(path.slot()).and_then(Option::as_ref);
+        match member.filter(|member| member.id == path) {
+            Some(member) => unchanged(name, description, &member.description, terms.voucher),
+            None => Ok(()),
+        }
     }
 
     /// Removes a path: no new attempts, and when every queue has let go of it, it is closed.
@@ -102,13 +125,16 @@ impl Supervisor {
         let Some(member) = self.member(path) else { return };
         let owes = member.unfenced > member.fenced && member.description.fence != FenceSupport::None;
         let free = member.leaving == Leaving::Yes && member.let_go.iter().all(|&let_go| let_go);
-        if !free || owes || member.task == Task::Closing {
+        if !free || owes {
             return;
         }
-        member.task = Task::Closing;
         self.actions.push_back(Action::Close { path });
         self.say(now, Some(path), EventKind::Removed);
-        self.members[path.slot()] = None;
+        if let Some(Member { name, mut description, .. }) = self.members[path.slot()].take() {
+            // It may come back the same way.
+            description.identity = description.identity.without_node();
+            self.last_to_leave = Some((name, description));
+        }
         self.touch();
     }
 

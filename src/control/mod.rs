@@ -14,10 +14,13 @@
 
 mod admission;
 mod event;
+mod fence;
 mod health;
 mod member;
 mod membership;
 mod supervisor;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use admission::{Promise, Voucher};
 pub use event::{Event, EventKind};

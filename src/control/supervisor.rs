@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use crate::engine::{Evidence, Ghosts, MAX_SCOPES, NoPath, Phase, PolicyChoice, Snapshot};
 use crate::io::PathId;
-use crate::path::{Cache, CacheScope, ControlReport, Incarnation, News, QueueIndex};
+use crate::path::{Cache, CacheScope, ControlReport, Description, Incarnation, News, QueueIndex};
 use crate::policy::{MAX_PATHS, MakePolicy};
 use crate::time::Tick;
 
-use super::member::{Leaving, Member, Task};
+use super::member::{Leaving, Member};
 use super::{Event, EventKind, Promise};
 
 /// How a volume looks after its paths.
@@ -47,7 +47,9 @@ enum ScopeOwner {
 pub(crate) struct Supervisor {
     pub(super) config: Config,
     pub(super) snapshot: Snapshot,
-    pub(super) members: [Option<Member>; MAX_PATHS],
+    pub(super) members: Box<[Option<Member>]>,
+    /// What the volume's device is while it has no path: what the last one to leave was.
+    pub(super) last_to_leave: Option<(String, Description)>,
     pub(super) serial: u32,
     pub(super) actions: VecDeque<Action>,
     events: Vec<Event>,
@@ -84,7 +86,8 @@ impl Supervisor {
         Self {
             config,
             snapshot: Snapshot::new(no_path, make),
-            members: [const { None }; MAX_PATHS],
+            members: (0..MAX_PATHS).map(|_| None).collect(),
+            last_to_leave: None,
             serial: 0,
             actions: VecDeque::new(),
             events: Vec::new(),
@@ -125,6 +128,11 @@ impl Supervisor {
     /// When to call [`advance`](Self::advance), if nothing else happens before.
     pub(crate) fn next_deadline(&self) -> Option<Tick> {
         self.members.iter().flatten().filter_map(|member| self.due(member)).min()
+    }
+
+    /// Whether it takes no more requests, nor paths.
+    pub(super) fn is_closing(&self) -> bool {
+        self.snapshot.phase != Phase::Open
     }
 
     /// Whether every request has ended and every path is gone, for good.
@@ -172,11 +180,9 @@ impl Supervisor {
                 self.doubt(now, path, admission, EventKind::Suspect(cause));
             }
             Evidence::Silent { path, admission, age } => {
-                self.doubt(now, path, admission, EventKind::Silent(age))
+                self.doubt(now, path, admission, EventKind::Silent(age));
             }
-            Evidence::NotConnected { path, admission, incarnation, cause } => {
-                self.lost(now, path, admission, incarnation, cause);
-            }
+            Evidence::NotConnected { path, incarnation, cause } => self.lost(now, path, incarnation, cause),
             Evidence::Refused { path, state } => self.refused(now, path, state),
             Evidence::Unfenced { path, incarnation } => self.needs_fence(now, path, incarnation),
             Evidence::Broken { path, admission, what } => self.broken(now, path, admission, what),
@@ -194,8 +200,8 @@ impl Supervisor {
     }
 
     /// Takes in what a path reported.
-    pub(crate) fn report(&mut self, now: Tick, report: ControlReport) {
-        let ControlReport { path, incarnation, news } = report;
+    pub(crate) fn report(&mut self, now: Tick, report: &ControlReport) {
+        let ControlReport { path, incarnation, news } = *report;
         if self.member(path).is_none() {
             return;
         }
@@ -269,18 +275,21 @@ impl Supervisor {
         for path in leaving {
             self.let_go(now, path, queue);
         }
+        // It was perhaps the one that fences waited for.
+        let members: Vec<PathId> = self.members.iter().flatten().map(|member| member.id).collect();
+        for path in members {
+            self.start_quiet_time(now, path);
+        }
         self.finish_if_done(now);
     }
 
     fn finish_if_done(&mut self, now: Tick) {
-        let ending = self.end == End::Detached || self.snapshot.phase != Phase::Open;
+        let ending = self.end == End::Detached || self.is_closing();
         if !ending || self.end == End::Closed || !self.finished.iter().all(|&finished| finished) {
             return;
         }
-        for member in self.members.iter_mut() {
-            if let Some(member) = member.take()
-                && member.task != Task::Closing
-            {
+        for member in &mut self.members {
+            if let Some(member) = member.take() {
                 self.actions.push_back(Action::Close { path: member.id });
             }
         }

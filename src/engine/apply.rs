@@ -20,9 +20,8 @@ impl Engine {
         for slot in 0..MAX_PATHS {
             match &snapshot.routes[slot] {
                 Some(route) => {
-                    if self.routes.update(slot, route) == Settled::Yes {
-                        self.forgive(slot);
-                    }
+                    let settled = self.routes.update(slot, route);
+                    self.forgive(slot, settled);
                     self.settle(now, slot, route.fenced, completions);
                 }
                 None => self.routes.forget(slot),
@@ -34,12 +33,17 @@ impl Engine {
     }
 
     /// Whatever requests held against the path is over.
-    fn forgive(&mut self, slot: usize) {
+    fn forgive(&mut self, slot: usize, settled: Settled) {
+        if settled == Settled::No {
+            return;
+        }
         for index in 0..self.config.depth {
-            if let Some(request) = self.requests.at_mut(index)
-                && request.history().tried & bit(slot) != 0
-            {
-                request.history_mut().tried &= !bit(slot);
+            match self.requests.at_mut(index) {
+                Some(request) if settled == Settled::Newcomer => request.forget(bit(slot)),
+                Some(request) if request.history().tried & bit(slot) != 0 => {
+                    request.history_mut().tried &= !bit(slot);
+                }
+                Some(_) | None => {}
             }
         }
     }
@@ -51,7 +55,7 @@ impl Engine {
         }
         for index in 0..self.config.depth {
             let state = self.requests.at(index).map(|request| request.state);
-            if let Some(State::Fencing { slot: at, incarnation }) = state
+            if let Some(State::Fencing { slot: at, incarnation, .. }) = state
                 && usize::from(at) == slot
                 && incarnation <= fenced
             {
@@ -102,24 +106,21 @@ impl Engine {
         }
         let path = self.routes.id(slot);
         self.evidence.push(Evidence::LetGo { path });
-        self.routes.forget(slot);
+        self.routes.let_go(slot);
         self.counters[slot] = None;
         Some(path)
     }
 
-    /// Whether a flush is due, and now on its way, that saves what only this path's cache holds.
+    /// Whether a flush is due, on its way as soon as there is room, that saves what only the caches of leaving paths hold.
     fn saves_cache(&mut self, slot: usize) -> bool {
         let Some(scope) = self.routes.standing(slot).scope.map(usize::from) else { return false };
-        if self.routes.members(scope) != bit(slot) || !self.common.marks.is_dirty(scope) {
+        let stay = self.routes.members(scope) & !self.routes.leaving();
+        if stay != 0 || !self.common.marks.is_dirty(scope) {
             return false;
         }
-        if self.routes.best_for_flush(bit(slot)) == 0 || self.requests.is_full() {
-            let text = format!(
-                "{} was removed with completed writes in its cache that no flush covered",
-                self.routes.id(slot)
-            );
-            self.evidence.push(Evidence::Warning { text });
-            return false;
+        if self.requests.is_full() {
+            // Until a request has ended.
+            return true;
         }
         if let Some((key, flush)) = self.requests.insert() {
             flush.renew(Operation::Flush, Extent::NONE, Cookie::default());

@@ -133,7 +133,7 @@ fn bucket(nanos: u64) -> usize {
     let octave = (nanos | 1).ilog2().saturating_sub(STEP_BITS);
     let step = nanos >> octave;
     // In the octaves above the first the leading bit is always set: it is not stored.
-    (u64::from(octave * STEPS) + step).min(BUCKETS as u64 - 1) as usize
+    usize::try_from(u64::from(octave * STEPS) + step).unwrap_or(usize::MAX).min(BUCKETS - 1)
 }
 
 /// Largest value in a bucket.

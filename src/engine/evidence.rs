@@ -12,7 +12,7 @@ pub(crate) enum Evidence {
     /// An attempt failed on the way.
     Failed { path: PathId, admission: u32, cause: Cause },
     /// The path did not take an attempt: there is no connection.
-    NotConnected { path: PathId, admission: u32, incarnation: Incarnation, cause: Cause },
+    NotConnected { path: PathId, incarnation: Incarnation, cause: Cause },
     /// An attempt has been out for longer than the path is allowed.
     Silent { path: PathId, admission: u32, age: Duration },
     /// The path refused I/O for its access state.

@@ -26,6 +26,13 @@ pub(crate) struct Ghost {
     pub(crate) attempt: Option<AttemptId>,
 }
 
+/// Whether ghosts were removed: what they barred can go on, if it is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Retired {
+    None,
+    Some,
+}
+
 /// All of a volume's ghosts: hardly ever any.
 #[derive(Debug, Default)]
 pub(crate) struct Ghosts {
@@ -55,16 +62,16 @@ impl Ghosts {
 
     /// Removes those that `settled` says cannot land any more; whether there were any. Whoever does it has every queue
     /// look again.
-    pub(crate) fn retire(&self, settled: impl Fn(&Ghost) -> bool) -> bool {
+    pub(crate) fn retire(&self, settled: impl Fn(&Ghost) -> bool) -> Retired {
         if !self.list.load().iter().any(&settled) {
-            return false;
+            return Retired::None;
         }
         self.list.rcu(|list| {
             let mut list = GhostList::clone(list);
             list.retain(|ghost| !settled(ghost));
             list
         });
-        true
+        Retired::Some
     }
 
     /// How many there are.

@@ -9,8 +9,8 @@ use crate::path::{Attempt, Incarnation};
 use crate::policy::{Candidates, IoSummary, MAX_PATHS, Placement};
 use crate::time::Tick;
 
-use super::request::{AttemptSlot, Exposed, Holding, State};
-use super::routes::{bit, slots};
+use super::request::{AttemptSlot, Exposed, Holding, State, Survey};
+use super::routes::bit;
 use super::{Engine, NoPath, PolicySeat, end_hold, id};
 
 /// How long a path is left alone that has no room although it holds nothing.
@@ -19,15 +19,12 @@ const NO_ROOM_RETRY: Duration = Duration::from_millis(1);
 /// Attempts that were placed and wait to be given to their paths, by slot.
 pub(crate) struct Staged {
     batches: Box<[Vec<Attempt>; MAX_PATHS]>,
-    /// Slots that have any.
     touched: u64,
-    /// Slots whose path did not take all.
-    left: u64,
 }
 
 impl Staged {
     pub(crate) fn new() -> Self {
-        Self { batches: Box::new([const { Vec::new() }; MAX_PATHS]), touched: 0, left: 0 }
+        Self { batches: Box::new([const { Vec::new() }; MAX_PATHS]), touched: 0 }
     }
 
     #[inline]
@@ -36,10 +33,9 @@ impl Staged {
         self.touched |= bit(slot);
     }
 
-    /// The next slot that has attempts, and its batch, newest first. What its path does not take is
-    /// [`leave`](Self::leave)d.
+    /// The next slot that has attempts, and its batch, newest first.
     #[inline]
-    pub(crate) fn next(&mut self) -> Option<(usize, &mut Vec<Attempt>)> {
+    pub(crate) fn pop(&mut self) -> Option<(usize, &mut Vec<Attempt>)> {
         let slot = self.touched.trailing_zeros() as usize;
         let batch = self.batches.get_mut(slot)?;
         self.touched &= self.touched - 1;
@@ -47,24 +43,6 @@ impl Staged {
             batch.reverse();
         }
         Some((slot, batch))
-    }
-
-    /// Something is left of the slot's batch.
-    #[cold]
-    pub(crate) fn leave(&mut self, slot: usize) {
-        self.left |= bit(slot);
-    }
-
-    /// An attempt that was left, and its slot.
-    #[inline]
-    pub(crate) fn take_left(&mut self) -> Option<(usize, Attempt)> {
-        while let Some(slot) = slots(self.left).next() {
-            if let Some(attempt) = self.batches[slot].pop() {
-                return Some((slot, attempt));
-            }
-            self.left &= !bit(slot);
-        }
-        None
     }
 }
 
@@ -135,6 +113,7 @@ impl Engine {
         let Some(request) = self.requests.at(index) else { return Placed::Ended };
         let operation = request.operation;
         let narrowed = request.is_narrowed();
+        let held = request.is_held();
         let bytes = request.bytes(self.config.geometry.block_size());
         if operation.is_write() && self.is_haunted(index) {
             return Placed::Park;
@@ -150,6 +129,9 @@ impl Engine {
         if routes == 0 {
             return self.stuck(now, index, completions);
         }
+        if held && let Some(request) = self.requests.at_mut(index) {
+            end_hold(&mut self.held, request, self.config.geometry.block_size());
+        }
         let room = self.routes.with_room(routes);
         let offered = if seat.placement() == Placement::Strict { routes } else { room };
         if room == 0 || self.attempts.is_full() {
@@ -160,14 +142,21 @@ impl Engine {
         if room & bit(slot) == 0 {
             return if narrowed { Placed::Park } else { Placed::NoRoom };
         }
-        self.send(now, index, slot, staged)
+        self.send(now, index, slot, staged, completions)
     }
 
     /// Makes an attempt of a request on a path that has room.
     #[inline]
-    fn send(&mut self, now: Tick, index: u32, slot: usize, staged: &mut Staged) -> Placed {
+    fn send(
+        &mut self,
+        now: Tick,
+        index: u32,
+        slot: usize,
+        staged: &mut Staged,
+        completions: &mut Vec<Completion>,
+    ) -> Placed {
         if !self.has_memory(index) {
-            return Placed::Park;
+            return self.without_memory(now, index, completions);
         }
         let Some(request) = self.requests.at_mut(index) else { return Placed::Ended };
         let mut extent = request.extent;
@@ -188,16 +177,11 @@ impl Engine {
         request.state = State::Out;
         request.attempts += 1;
         let operation = request.operation;
-        if request.is_held() {
-            end_hold(&mut self.held, request, self.config.geometry.block_size());
-        }
         let incarnation = self.routes.standing(slot).incarnation;
         let lean = u8::try_from(slot).unwrap_or(u8::MAX);
         let Some((key, attempt)) = self.attempts.insert() else { return Placed::NoRoom };
         *attempt = AttemptSlot::new(index, lean, incarnation, now);
-        if self.next_scan.is_none() {
-            self.scan_by(now.after(self.config.suspect_after));
-        }
+        self.scan_by(now.after(self.config.suspect_after));
         self.routes.placed(slot);
         staged.push(slot, Attempt::new(id(self.config.queue, key), operation, extent, lease));
         Placed::Yes
@@ -227,9 +211,15 @@ impl Engine {
     /// Moves a flush past the caches that hold nothing (any more); `true` if that completed it.
     #[cold]
     fn skip_clean_scopes(&mut self, index: u32, completions: &mut Vec<Completion>) -> bool {
-        let Some(request) = self.requests.at_mut(index) else { return true };
+        let Some(request) = self.requests.at(index) else { return true };
         if !request.is_flush() {
             return false;
+        }
+        let found = (request.history().survey == Survey::Due).then(|| self.dirty_scopes());
+        let Some(request) = self.requests.at_mut(index) else { return true };
+        if let Some(scopes) = found {
+            let history = request.history_mut();
+            (history.scopes, history.survey) = (scopes, Survey::Done);
         }
         while let Some(scope) = request.scope() {
             if self.common.marks.is_dirty(scope) {
@@ -247,6 +237,13 @@ impl Engine {
         let Some(request) = self.requests.at(index) else { return Placed::Ended };
         let within = request.scope().map_or(u64::MAX, |scope| self.routes.members(scope));
         let (tried, condemned) = (request.history().tried, request.history().condemned);
+        if within == 0 && self.no_path == NoPath::Fail {
+            // Of a cache that only a queue which still uses its path can flush, and does before it lets go.
+            let left = request.scope().map_or(0, |scope| self.routes.let_go_of(scope));
+            if left != 0 {
+                return Placed::Park;
+            }
+        }
         let open_to_it = within & !condemned;
         // A path that failed it and is being looked into, or one whose connection is just being made.
         if self.routes.hopeful() & open_to_it & (tried | self.routes.opening()) != 0 {
@@ -330,6 +327,20 @@ impl Engine {
             self.left_behind.push((holder, memory));
         }
         true
+    }
+
+    /// A read has no memory that could be filled: it waits until a path hands some back, or for the reserve.
+    #[cold]
+    fn without_memory(&mut self, now: Tick, index: u32, completions: &mut Vec<Completion>) -> Placed {
+        let Some(request) = self.requests.at(index) else { return Placed::Ended };
+        if request.attempts > 0 {
+            self.scan_by(now.after(self.config.suspect_after / 4));
+            return Placed::Park;
+        }
+        let (operation, extent) = (request.operation, request.extent);
+        let (path, cause) = request.history().last_failure.unwrap_or((self.routes.id(0), Cause::Broken));
+        self.fail(index, Error::EveryPathFailed { operation, extent, path, cause }, completions);
+        Placed::Ended
     }
 
     /// A path did not take an attempt that was placed on it, for want of room: as if it had never been placed.

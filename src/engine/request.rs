@@ -4,7 +4,7 @@ use crate::block::Extent;
 use crate::buffer::Lent;
 use crate::error::Cause;
 use crate::io::{Cookie, Operation, PathId};
-use crate::path::Incarnation;
+use crate::path::{AttemptId, Incarnation};
 use crate::time::Tick;
 
 /// Where a request stands.
@@ -17,7 +17,7 @@ pub(super) enum State {
     /// Has a live attempt.
     Out,
     /// A write that may yet land by an attempt over this slot and connection, and is not sent again before.
-    Fencing { slot: u8, incarnation: Incarnation },
+    Fencing { slot: u8, incarnation: Incarnation, attempt: AttemptId },
     /// Its completion was delivered; a path still holds its memory.
     Done,
 }
@@ -68,6 +68,8 @@ pub(super) struct History {
     /// Since when no path has sent it, though one may have looked as if it could.
     pub(super) waiting_since: Option<Tick>,
     pub(super) last_failure: Option<(PathId, Cause)>,
+    /// Of a flush: whether it has yet to look which caches there are to be flushed.
+    pub(super) survey: Survey,
     /// Of a flush: caches still to be flushed, and the sum noted for the one that is being flushed.
     pub(super) scopes: u64,
     pub(super) sum: u64,
@@ -82,9 +84,18 @@ impl History {
         held_since: None,
         waiting_since: None,
         last_failure: None,
+        survey: Survey::Done,
         scopes: 0,
         sum: 0,
     };
+}
+
+/// Whether a flush has looked which caches hold completed writes: done when it is first placed, after its queue has
+/// taken over the latest snapshot, since another queue may have written to a path that is newer than that of before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Survey {
+    Due,
+    Done,
 }
 
 /// Whether a short transfer was continued already.
@@ -178,12 +189,26 @@ impl RequestSlot {
 
     /// Notes that the path failed it. One that did so before, and was found good in between, is not tried again.
     pub(super) const fn blame(&mut self, path: u64) {
+        self.remember(path);
+        self.history_mut().tried |= path;
+    }
+
+    /// The same of an earlier connection than the path's present one, which this says nothing of.
+    pub(super) const fn remember(&mut self, path: u64) {
         let history = self.history_mut();
         if history.failed & path != 0 && history.tried & path == 0 {
             history.condemned |= path;
         }
-        history.tried |= path;
         history.failed |= path;
+    }
+
+    /// Whatever it holds against a path is void: another has its place.
+    pub(super) const fn forget(&mut self, path: u64) {
+        if self.is_eventful {
+            self.history.tried &= !path;
+            self.history.condemned &= !path;
+            self.history.failed &= !path;
+        }
     }
 
     pub(super) const fn is_flush(&self) -> bool {

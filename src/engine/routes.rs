@@ -56,12 +56,14 @@ pub(super) struct Routes {
     leaving: u64,
     /// Failed here since it was last admitted: used only where nothing better is left.
     distrusted: u64,
-    /// Not connected as far as this queue can tell: not used before it is admitted again.
+    /// Not connected as far as this queue can tell: not used before there is a new connection.
     broken: u64,
     /// Asked to be left alone for a while.
     resting: u64,
     /// As many attempts out as it takes.
     full: u64,
+    /// Let go of by this queue; others may still use it.
+    gone: u64,
     /// Members of each cache.
     scopes: Box<[u64; MAX_PATHS]>,
     /// The best usable paths, whether or not they have room.
@@ -93,6 +95,7 @@ impl Routes {
             broken: 0,
             resting: 0,
             full: 0,
+            gone: 0,
             scopes: Box::new([0; MAX_PATHS]),
             best: 0,
         }
@@ -162,9 +165,17 @@ impl Routes {
         self.scopes[scope]
     }
 
-    /// Caches that have members.
+    /// The paths that share cache `scope` and that this queue has let go of, while others have not.
+    pub(super) fn let_go_of(&self, scope: usize) -> u64 {
+        let shares = |&slot: &usize| self.standing[slot].scope.map(usize::from) == Some(scope);
+        slots(self.gone).filter(shares).fold(0, |set, slot| set | bit(slot))
+    }
+
+    /// Caches that have members, in this queue or in another.
     pub(super) fn scopes(&self) -> u64 {
-        (0..MAX_PATHS).filter(|&scope| self.scopes[scope] != 0).fold(0, |set, scope| set | bit(scope))
+        let gone = slots(self.gone).filter_map(|slot| self.standing[slot].scope).map(usize::from);
+        let own = (0..MAX_PATHS).filter(|&scope| self.scopes[scope] != 0);
+        own.chain(gone).fold(0, |set, scope| set | bit(scope))
     }
 
     // What changes it from within.
@@ -250,9 +261,13 @@ impl Routes {
 
     // What changes it from without.
 
-    /// Takes over what the supervisor says of a slot; `true` if whatever was held against the path is settled.
+    /// Takes over what the supervisor says of a slot; whether what was held against the path is over.
     pub(super) fn update(&mut self, slot: usize, route: &Route) -> Settled {
-        let newcomer = self.known & bit(slot) == 0 || self.table[slot].id != route.id;
+        let same = self.table[slot].id == route.id;
+        if same && self.gone & bit(slot) != 0 {
+            return Settled::No;
+        }
+        let newcomer = self.known & bit(slot) == 0 || !same;
         if newcomer {
             self.forget(slot);
             self.known |= bit(slot);
@@ -260,8 +275,9 @@ impl Routes {
         }
         let standing = &mut self.standing[slot];
         let readmitted = newcomer || standing.admission != route.admission;
-        if standing.incarnation != route.incarnation {
+        if newcomer || standing.incarnation != route.incarnation {
             self.open &= !bit(slot);
+            self.broken &= !bit(slot);
         }
         *standing = Standing {
             incarnation: route.incarnation,
@@ -273,7 +289,6 @@ impl Routes {
         };
         if readmitted {
             self.distrusted &= !bit(slot);
-            self.broken &= !bit(slot);
         }
         let candidate = &mut self.table[slot];
         *candidate = candidate.with_weight(NonZeroU32::new(route.weight).unwrap_or(NonZeroU32::MIN));
@@ -286,7 +301,17 @@ impl Routes {
             set(members, slot, route.scope == u8::try_from(scope).ok() && route.scope.is_some());
         }
         self.set_access(slot, route.access);
-        if readmitted { Settled::Yes } else { Settled::No }
+        match (newcomer, readmitted) {
+            (true, _) => Settled::Newcomer,
+            (false, true) => Settled::Yes,
+            (false, false) => Settled::No,
+        }
+    }
+
+    /// The queue is done with a path that is being removed, for good.
+    pub(super) fn let_go(&mut self, slot: usize) {
+        self.forget(slot);
+        self.gone |= bit(slot);
     }
 
     /// The slot has no path any more.
@@ -304,13 +329,14 @@ impl Routes {
             &mut self.broken,
             &mut self.resting,
             &mut self.full,
+            &mut self.gone,
         ] {
             *set &= keep;
         }
         for members in self.scopes.iter_mut() {
             *members &= keep;
         }
-        self.standing[slot].incarnation = Incarnation::NONE;
+        (self.standing[slot].incarnation, self.standing[slot].rests_until) = (Incarnation::NONE, Tick::ZERO);
         self.refresh();
     }
 
@@ -336,8 +362,11 @@ impl Routes {
 /// Whether what was held against a path is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Settled {
-    Yes,
     No,
+    /// It was admitted again.
+    Yes,
+    /// It is another path.
+    Newcomer,
 }
 
 const fn set(mask: &mut u64, slot: usize, member: bool) {

@@ -19,13 +19,14 @@ const INELIGIBLE: &str = "the policy selected a path that is not eligible";
 impl PolicySeat {
     pub(crate) fn new(make: &dyn MakePolicy, seed: u64) -> Self {
         let fallback = || LeastQueue::default().make(seed);
-        let made = catch_unwind(AssertUnwindSafe(|| {
+        let attempted = catch_unwind(AssertUnwindSafe(|| {
             let policy = make.make(seed);
             let (placement, observes) = (policy.placement(), policy.observes());
             (policy, placement, observes)
         }));
-        let failure = made.is_err().then_some(PANICKED);
-        let (policy, placement, observes) = made.unwrap_or_else(|_| (fallback(), Placement::WithRoom, false));
+        let failure = attempted.is_err().then_some(PANICKED);
+        let (policy, placement, observes) =
+            attempted.unwrap_or_else(|_| (fallback(), Placement::WithRoom, false));
         Self { policy, placement, observes, seed, failure }
     }
 

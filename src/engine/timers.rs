@@ -23,10 +23,10 @@ impl Engine {
         self.next_scan = Some(self.next_scan.map_or(due, |next| next.min(due)));
     }
 
-    /// Does what is due.
+    /// Does what is due. A caller's clock that went back makes everything due: what was to come is reckoned anew.
     #[inline]
     pub(crate) fn expire(&mut self, now: Tick, completions: &mut Vec<Completion>) {
-        if self.next_scan.is_some_and(|due| due <= now) {
+        if self.next_scan.is_some_and(|due| due <= now || now < self.last_scan) {
             self.scan(now, completions);
         }
     }
@@ -35,12 +35,12 @@ impl Engine {
     fn scan(&mut self, now: Tick, completions: &mut Vec<Completion>) {
         self.next_scan = None;
         self.last_scan = now;
-        if self.routes.is_resting() {
-            if let Some(next) = self.routes.wake(now) {
-                self.scan_by(next);
-            }
-            self.recheck = true;
+        if self.routes.is_resting()
+            && let Some(next) = self.routes.wake(now)
+        {
+            self.scan_by(next);
         }
+        self.recheck = true;
         self.scan_requests(now, completions);
         self.scan_attempts(now);
         let soonest = now.after(RESOLUTION);
@@ -79,10 +79,11 @@ impl Engine {
     fn scan_attempts(&mut self, now: Tick) {
         let allowance = self.config.suspect_after;
         for index in 0..u32::try_from(self.attempts.capacity()).unwrap_or(u32::MAX) {
-            let Some(attempt) = self.attempts.at(index) else { continue };
+            let Some(attempt) = self.attempts.at_mut(index) else { continue };
             if attempt.progress == Progress::Abandoned {
                 continue;
             }
+            attempt.started = attempt.started.min(now);
             let due = attempt.started.after(allowance);
             if due > now {
                 self.scan_by(due);
@@ -114,8 +115,10 @@ impl Engine {
             return;
         }
         let before = waiting.history().tried;
-        waiting.history_mut().tried |= bit(slot);
-        let elsewhere = self.routes_of(request) & !bit(slot);
+        // A later connection of the same path is another way.
+        let here = if current { bit(slot) } else { 0 };
+        waiting.history_mut().tried |= here;
+        let elsewhere = self.routes_of(request) & !here;
         if elsewhere == 0 || !self.has_memory(request) {
             if let Some(waiting) = self.requests.at_mut(request) {
                 waiting.history_mut().tried = before;

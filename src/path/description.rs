@@ -131,6 +131,12 @@ impl Identity {
         self
     }
 
+    /// The same device, whatever the way to it.
+    pub(crate) fn without_node(mut self) -> Self {
+        self.node = None;
+        self
+    }
+
     /// The identifiers.
     pub fn identifiers(&self) -> &[Identifier] {
         &self.identifiers

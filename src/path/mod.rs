@@ -13,6 +13,8 @@
 //! An attempt ends twice. It is *finished* when its result is known or given up, and *released* when the path can
 //! touch its memory no more. [`Outcomes::complete`] says both at once; [`Outcomes::give_up`] says the first alone,
 //! and handing the [`Attempt`] back later says the second.
+//!
+//! A path of your own should pass `mpio::path_suite!` (feature `testing`).
 
 mod attempt;
 pub(crate) mod block_device;
@@ -30,14 +32,12 @@ pub use description::{
 };
 pub use faulty::{FaultHandle, FaultKind, Faulty, Stall, Transport};
 
+pub use crate::buffer::Lease;
 use crate::error::{Cause, Error};
 use crate::io::PathId;
-use crate::reactor::{Port, Reactor, ReactorEvent};
+pub use crate::io::QueueIndex;
+pub use crate::reactor::{Port, Reactor, ReactorEvent, Waker};
 use crate::time::Tick;
-
-/// Number of a queue of a volume, from 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct QueueIndex(pub u16);
 
 /// One connection's life of a path: it grows by one with each reconnect, and never goes back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -220,6 +220,6 @@ impl fmt::Debug for ControlSink {
         f.debug_struct("ControlSink")
             .field("path", &self.path)
             .field("incarnation", &self.incarnation)
-            .finish()
+            .finish_non_exhaustive()
     }
 }

@@ -122,6 +122,13 @@ impl Reactor {
         }
     }
 
+    /// Submits what paths have put on the ring, and nothing else: what the kernel holds back comes with the next sleep.
+    pub(crate) fn submit_queued(&mut self) {
+        if let Backend::Ring(ring) = &mut self.backend {
+            ring.submit_queued();
+        }
+    }
+
     /// The next end of an operation, and whose it was.
     pub(crate) fn next_event(&mut self) -> Option<(Port, ReactorEvent)> {
         match &mut self.backend {
@@ -137,10 +144,9 @@ impl Reactor {
             return self.flush();
         }
         match &mut self.backend {
-            Backend::Ring(ring) => {
-                let timeout = until.map(|until| until.since(Tick::now()));
-                ring.wait(self.ready.as_fd(), timeout);
-            }
+            // There is work: no sleep at all.
+            Backend::Ring(ring) if until == Some(Tick::ZERO) => ring.flush(),
+            Backend::Ring(ring) => ring.wait(self.ready.as_fd(), until),
             Backend::Unasked { .. } | Backend::Threads => self.ready.sleep(until),
         }
     }

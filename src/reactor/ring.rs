@@ -8,10 +8,9 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::time::Duration;
 
 use io_uring::squeue::Entry;
-use io_uring::types::{Fd, SubmitArgs, Timespec};
+use io_uring::types::{Fd, SubmitArgs, TimeoutFlags, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use crate::buffer::Pool;
@@ -19,6 +18,7 @@ use crate::io::Durability;
 use crate::reactor::buffers::Buffers;
 use crate::reactor::files::{FIXED, Files, Owner, Registered};
 use crate::reactor::{NoRoom, Port, ReactorEvent};
+use crate::time::Tick;
 
 /// Completions of the reactor's own operations have this bit; those of a path have its file's slot in bits 32 to 47 and
 /// its token below.
@@ -26,9 +26,13 @@ const OWN: u64 = 1 << 63;
 const BELL: u64 = OWN;
 const CANCEL: u64 = OWN | 1;
 const GREETING: u64 = OWN | 2;
+const ALARM: u64 = OWN | 3;
 
-/// Completion entries that are kept free for the bell.
+/// Completion entries that are kept free for the bell and the alarms.
 const HEADROOM: u32 = 16;
+
+/// Most alarms on the ring at once.
+const MOST_ALARMS: u32 = 8;
 
 /// Memory that an operation reads or fills.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +53,12 @@ pub(super) struct Ring {
     /// Whether the kernel took a table for files.
     has_table: bool,
     bell: Bell,
-    /// Operations, the bell's aside, whose completions were not seen.
+    /// When the earliest alarm that is known to be on the ring goes off, and how many there are.
+    alarm: Tick,
+    alarms: u32,
+    /// Where the kernel reads the time of an alarm when it takes it from the queue.
+    alarm_time: Timespec,
+    /// Operations, the bell's and the alarms' aside, whose completions were not seen.
     in_flight: u32,
     /// Most operations in flight: fewer than the completion queue has room for, so that it never overflows.
     limit: u32,
@@ -79,6 +88,9 @@ impl Ring {
             files: Files::default(),
             has_table: false,
             bell: Bell::Lasting,
+            alarm: Tick::MAX,
+            alarms: 0,
+            alarm_time: Timespec::new(),
             in_flight: 0,
         };
         ring.greet()?;
@@ -268,6 +280,13 @@ impl Ring {
         self.submit();
     }
 
+    /// Submits what is queued, and leaves the rest for the next call.
+    pub(super) fn submit_queued(&mut self) {
+        if !self.uring.submission().is_empty() {
+            self.submit();
+        }
+    }
+
     /// Submits until the queue is empty or the kernel takes no more; what is left goes with the next submission.
     fn submit(&mut self) {
         loop {
@@ -280,18 +299,43 @@ impl Ring {
         }
     }
 
-    /// Submits what is queued, then sleeps until there is a completion, `bell` is readable, or `timeout` has passed.
+    /// Submits what is queued, then sleeps until there is a completion, `bell` is readable, or `until` has come.
     /// Can return early.
-    pub(super) fn wait(&mut self, bell: BorrowedFd<'_>, timeout: Option<Duration>) {
+    pub(super) fn wait(&mut self, bell: BorrowedFd<'_>, until: Option<Tick>) {
         self.sweep();
         self.arm(bell);
-        let span = timeout.map(Timespec::from);
+        let until = until.filter(|&until| !self.set_alarm(until));
+        let span = until.map(|until| Timespec::from(until.since(Tick::now())));
         let arguments = match &span {
             Some(span) => SubmitArgs::new().timespec(span),
             None => SubmitArgs::new(),
         };
         // ETIME and EINTR are ends of the sleep; EAGAIN and EBUSY leave the queue for the next submission.
         let _ = self.uring.submitter().submit_with_args(1, &arguments);
+    }
+
+    /// Has the ring end a sleep at `until`, if not before. An alarm stays when the sleep ends for another reason: most
+    /// sleeps are short, and a timer for each would cost more than the rest of them. `false` if there are too many.
+    fn set_alarm(&mut self, until: Tick) -> bool {
+        if self.alarm <= until {
+            return true;
+        }
+        if self.alarms == MOST_ALARMS {
+            return false;
+        }
+        let nanos = until.as_nanos();
+        // A remainder below 10^9 fits.
+        let rest = u32::try_from(nanos % 1_000_000_000).unwrap_or_default();
+        self.alarm_time = Timespec::new().sec(nanos / 1_000_000_000).nsec(rest);
+        let time: *const Timespec = &raw const self.alarm_time;
+        let entry = opcode::Timeout::new(time).flags(TimeoutFlags::ABS).build().user_data(ALARM);
+        // SAFETY: the kernel reads the time when it takes the entry, no later than this ring is dropped: it is part of it,
+        // and the ring, which is boxed, does not move.
+        let set = unsafe { self.push(&entry) }.is_ok();
+        if set {
+            (self.alarm, self.alarms) = (until, self.alarms + 1);
+        }
+        set
     }
 
     /// Has the ring watch `bell`. Put there when it is already readable, it completes at once.
@@ -325,6 +369,11 @@ impl Ring {
     fn own_event(&mut self, entry: &cqueue::Entry) {
         if entry.user_data() == CANCEL {
             self.in_flight = self.in_flight.saturating_sub(1);
+            return;
+        }
+        if entry.user_data() == ALARM {
+            // Others that are on the ring go off later, for nothing.
+            (self.alarm, self.alarms) = (Tick::MAX, self.alarms.saturating_sub(1));
             return;
         }
         if cqueue::more(entry.flags()) {

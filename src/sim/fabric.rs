@@ -21,6 +21,9 @@ use super::array::{Array, Stamp};
 /// When a transport gives up a command that is not answered.
 const COMMAND_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// Longest time that a fence takes.
+const LONGEST_FENCE: Duration = Duration::from_millis(10);
+
 /// Number of a link, from 0.
 pub type LinkIndex = usize;
 
@@ -65,6 +68,10 @@ pub enum LinkFault {
     Silent,
     /// Attempts are held back, and go on when the link is restored: over whatever is there by then.
     Stuck,
+    /// Every transfer of more than one block ends half-way.
+    Short,
+    /// The path's code panics in whichever queue calls it next, and what it had out goes on.
+    Crash,
 }
 
 /// Who an attempt belongs to.
@@ -113,7 +120,7 @@ enum Occurrence {
     Apply(Token),
     Answer(Token),
     Probed(LinkIndex, ControlSink),
-    Fenced(ControlSink, Incarnation),
+    Fenced(LinkIndex, ControlSink, Incarnation),
 }
 
 #[derive(Debug)]
@@ -124,6 +131,10 @@ struct Link {
     /// Connections up to this one are gone.
     lost: Incarnation,
     flights: BTreeMap<Token, Flight>,
+    /// Grows with each thing from which it can be learnt that its access state is another.
+    news: u64,
+    /// Where its path says what it has to say.
+    sink: Option<ControlSink>,
     /// What happens when the link is restored.
     withheld: Vec<Occurrence>,
 }
@@ -175,6 +186,8 @@ impl Fabric {
             connected: Incarnation::NONE,
             lost: Incarnation::NONE,
             flights: BTreeMap::new(),
+            news: 0,
+            sink: None,
             withheld: Vec::new(),
         });
         self.links.len() - 1
@@ -182,6 +195,26 @@ impl Fabric {
 
     pub(super) fn links(&self) -> usize {
         self.links.len()
+    }
+
+    /// Changes a link's access state. The path says so itself once it has been probed; before that it is found out.
+    pub(super) fn set_access(&mut self, link: LinkIndex, access: AccessState) {
+        let link = &mut self.links[link];
+        link.profile.access = access;
+        link.news += 1;
+        if let Some(sink) = &link.sink {
+            sink.access_state(access);
+        }
+    }
+
+    /// How much was to be learnt of the link's access state so far.
+    pub(super) fn news(&self, link: LinkIndex) -> u64 {
+        self.links[link].news
+    }
+
+    /// Whether the code of the link's path panics.
+    pub(super) fn crashes(&self, link: LinkIndex) -> bool {
+        self.links[link].fault == Some(LinkFault::Crash)
     }
 
     pub(super) fn profile(&self, link: LinkIndex) -> LinkProfile {
@@ -225,7 +258,7 @@ impl Fabric {
             Occurrence::Apply(token) => self.apply(token),
             Occurrence::Answer(token) => self.answer(token),
             Occurrence::Probed(link, sink) => self.answer_probe(link, sink),
-            Occurrence::Fenced(sink, through) => sink.fenced(through, FenceGrade::Proven),
+            Occurrence::Fenced(link, sink, through) => self.fenced(link, &sink, through),
         }
     }
 
@@ -257,13 +290,28 @@ impl Fabric {
         };
         let mishap = link.profile.mishaps;
         self.links[token.link].flights.insert(token, flight);
-        if self.chance.random_range(0..1_000_000) < mishap {
+        let access = self.links[token.link].profile.access;
+        if !access.is_active() {
+            self.refuse(token, access);
+        } else if self.links[token.link].fault == Some(LinkFault::Short) {
+            let delay = self.delay(token.link);
+            self.shorten(token, delay);
+        } else if self.chance.random_range(0..1_000_000) < mishap {
             self.mishap(token);
         } else {
             let delay = self.delay(token.link);
             self.schedule(delay, Occurrence::Apply(token));
         }
         true
+    }
+
+    /// The target answers that it takes no I/O this way.
+    fn refuse(&mut self, token: Token, access: AccessState) {
+        if let Some(flight) = self.links[token.link].flights.get_mut(&token) {
+            (flight.result, flight.applied) = (Err(Fault::Refused(access)), true);
+        }
+        let delay = self.delay(token.link);
+        self.schedule(delay, Occurrence::Answer(token));
     }
 
     /// One attempt goes wrong.
@@ -309,11 +357,12 @@ impl Fabric {
         self.schedule(landing, Occurrence::Apply(token));
     }
 
-    /// When a ghost lands: within the quiet time that the link's fence assumes.
+    /// When a ghost lands: within the quiet time that the link's fence assumes, or before a proven one is made, or after.
     fn landing(&mut self, link: LinkIndex) -> Duration {
         let most = match self.links[link].profile.fence {
             FenceSupport::Assumed(quiet) => quiet / 2,
-            FenceSupport::Proven | FenceSupport::None => Duration::from_millis(200),
+            FenceSupport::Proven => LONGEST_FENCE * 2,
+            FenceSupport::None => Duration::from_millis(200),
         };
         Duration::from_nanos(self.chance.random_range(0..=crate::time::nanos(most)))
     }
@@ -468,11 +517,13 @@ impl Fabric {
 
     pub(super) fn probe(&mut self, link: LinkIndex, sink: ControlSink) {
         let delay = self.delay(link);
+        self.links[link].sink = Some(sink.clone());
         self.schedule(delay, Occurrence::Probed(link, sink));
     }
 
     fn answer_probe(&mut self, index: LinkIndex, sink: ControlSink) {
         let link = &mut self.links[index];
+        link.news += 1;
         match link.fault {
             Some(LinkFault::Silent | LinkFault::Stuck) => link.withheld.push(Occurrence::Probed(index, sink)),
             _ if sink.incarnation() <= link.lost => sink.probed(Err(Cause::NotConnected)),
@@ -480,25 +531,42 @@ impl Fabric {
         }
     }
 
-    /// Nothing of the connections up to `through` takes effect any more; what was out is answered as aborted.
+    /// The connections up to `through` take nothing any more; what they have taken can take effect until the fence is
+    /// made, which takes its time.
     pub(super) fn fence(&mut self, link: LinkIndex, through: Incarnation, sink: ControlSink) {
         let state = &mut self.links[link];
         state.lost = state.lost.max(through);
-        let out: Vec<(Token, bool)> = state
+        let time = Duration::from_nanos(self.chance.random_range(0..=crate::time::nanos(LONGEST_FENCE)));
+        self.schedule(time, Occurrence::Fenced(link, sink, through));
+    }
+
+    /// Nothing of the connections up to `through` takes effect any more; what was out is answered as aborted.
+    fn fenced(&mut self, link: LinkIndex, sink: &ControlSink, through: Incarnation) {
+        let out: Vec<(Token, bool)> = self.links[link]
             .flights
             .iter()
             .filter(|(_, flight)| flight.incarnation <= through)
             .map(|(token, flight)| (*token, flight.answered))
             .collect();
+        let result = Err(Fault::Unknown { cause: Cause::Aborted, fence: Some(FenceGrade::Proven) });
+        let is_mute = matches!(self.links[link].fault, Some(LinkFault::Silent | LinkFault::Stuck));
         for (token, told) in out {
-            self.links[link].flights.remove(&token);
+            let flights = &mut self.links[link].flights;
+            if let Some(flight) = flights.get_mut(&token)
+                && is_mute
+                && !told
+            {
+                // It cannot land, and the path still holds its memory: until the link is restored.
+                (flight.applied, flight.result) = (true, result);
+                self.links[link].withheld.push(Occurrence::Answer(token));
+                continue;
+            }
+            flights.remove(&token);
             if !told {
-                let result = Err(Fault::Unknown { cause: Cause::Aborted, fence: Some(FenceGrade::Proven) });
                 self.deliver(token, Answer { number: token.number, result, found: Vec::new() });
             }
         }
-        let delay = self.delay(link);
-        self.schedule(delay, Occurrence::Fenced(sink, through));
+        sink.fenced(through, FenceGrade::Proven);
     }
 
     /// Whether anything that was sent can still take effect.

@@ -118,6 +118,8 @@ impl OpenQueue for OpenSimQueue {
             out: BTreeMap::new(),
             refused: Vec::new(),
             told: Told::No,
+            rests_until: Tick::ZERO,
+            refused_at: None,
             fabric: self.fabric,
         }))
     }
@@ -135,6 +137,10 @@ struct SimQueue {
     refused: Vec<Attempt>,
     /// Whether it has said that its connection is gone.
     told: Told,
+    /// Until when it has asked to be left alone.
+    rests_until: Tick,
+    /// What was to be learnt of the access state when it last refused an attempt.
+    refused_at: Option<u64>,
     fabric: SharedFabric,
 }
 
@@ -145,6 +151,14 @@ enum Told {
 }
 
 impl SimQueue {
+    fn crash_if_told(&self) {
+        let crashes = lock(&self.fabric).crashes(self.link);
+        if crashes {
+            // A panic of which the panic hook says nothing.
+            std::panic::resume_unwind(Box::new("the path's code was told to panic"));
+        }
+    }
+
     fn command(&self, attempt: &Attempt) -> Command {
         let memory = attempt.memory().map(crate::buffer::Lease::bytes).unwrap_or_default();
         let is_write = attempt.operation().is_write();
@@ -159,10 +173,19 @@ impl SimQueue {
 
 impl PathQueue for SimQueue {
     fn submit(&mut self, _reactor: &mut Reactor, now: Tick, attempts: &mut Attempts<'_>) -> Option<Tick> {
+        self.crash_if_told();
         let fabric = Arc::clone(&self.fabric);
         let mut fabric = lock(&fabric);
         if self.told == Told::Yes {
             let text = format!("link {}: a queue used a connection that it knew to be gone", self.link);
+            fabric.violations.push(text);
+        }
+        if now < self.rests_until {
+            let text = format!("link {}: a queue did not leave it alone when asked to", self.link);
+            fabric.violations.push(text);
+        }
+        if self.refused_at == Some(fabric.news(self.link)) {
+            let text = format!("link {}: a queue used it although it had refused to be used", self.link);
             fabric.violations.push(text);
         }
         while self.out.len() < self.depth {
@@ -179,16 +202,26 @@ impl PathQueue for SimQueue {
         (!self.refused.is_empty()).then_some(now)
     }
 
-    fn poll(&mut self, _reactor: &mut Reactor, _now: Tick, outcomes: &mut Outcomes<'_>) -> Option<Tick> {
+    fn poll(&mut self, _reactor: &mut Reactor, now: Tick, outcomes: &mut Outcomes<'_>) -> Option<Tick> {
+        self.crash_if_told();
         for attempt in self.refused.drain(..) {
             self.told = Told::Yes;
             outcomes.complete(attempt, Err(Fault::NotSent(Cause::NotConnected)));
         }
-        let answers = lock(&self.fabric).take_answers(self.sender);
+        let mut fabric = lock(&self.fabric);
+        let (answers, news) = (fabric.take_answers(self.sender), fabric.news(self.link));
+        drop(fabric);
         for answer in answers {
             let Some(mut attempt) = self.out.remove(&answer.number) else { continue };
             if let Some(memory) = attempt.memory_mut().and_then(crate::buffer::Lease::bytes_mut) {
                 put_stamps(memory, self.block_size, &answer.found);
+            }
+            match answer.result {
+                Err(Fault::Congested { retry_after }) => {
+                    self.rests_until = self.rests_until.max(now.after(retry_after));
+                }
+                Err(Fault::Refused(_)) => self.refused_at = Some(news),
+                _ => {}
             }
             outcomes.complete(attempt, answer.result);
         }

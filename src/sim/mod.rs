@@ -10,7 +10,7 @@
 //! use std::time::Duration;
 //!
 //! let options = Options::new(vec![LinkProfile::default(), LinkProfile::default()]);
-//! let mut simulation = Simulation::new(options)?;
+//! let mut simulation = Simulation::new(&options)?;
 //! simulation.break_link(0, LinkFault::Dead);
 //!
 //! let extent = Extent::new(Lba::new(3), BlockCount::new(1))?;

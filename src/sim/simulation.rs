@@ -1,5 +1,6 @@
 //! A volume in virtual time.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use crate::control::Event;
 use crate::engine::NoPath;
 use crate::error::{Error, Fate};
 use crate::io::{Completion, Cookie, PathId, Rejected, Request};
-use crate::path::{ControlSink, Incarnation, Path};
+use crate::path::{AccessState, ControlSink, Incarnation, Path};
 use crate::policy::{MakePolicy, RoundRobin};
 use crate::time::Tick;
 use crate::volume::simulated::{
@@ -79,6 +80,8 @@ pub struct Simulation {
     conductor: Conductor,
     inbox: Receiver<Message>,
     queues: Vec<Option<Queue>>,
+    /// Queues whose threads do not run.
+    asleep: BTreeSet<usize>,
     kept: Arc<Mutex<Vec<QueueCore>>>,
     /// When a queue or the control side is due next.
     due: Option<Tick>,
@@ -97,7 +100,7 @@ impl Simulation {
     ///
     /// # Errors
     /// As those of a volume's builder.
-    pub fn new(options: Options) -> Result<Self, Error> {
+    pub fn new(options: &Options) -> Result<Self, Error> {
         let geometry = Geometry::new(BLOCK_SIZE, options.blocks)?;
         let most = BlockCount::new(TRANSFER_BLOCKS);
         let limits = Limits::new(TRANSFER_BLOCKS * BLOCK_SIZE).with_discard(most).with_write_zeroes(most);
@@ -106,7 +109,7 @@ impl Simulation {
         lock(&fabric).advance(now);
         let testimony = Testimony::default();
         let published = Published::default();
-        let settings = Self::settings(&options, &testimony, &published);
+        let settings = Self::settings(options, &testimony, &published);
         let newcomers = options
             .links
             .iter()
@@ -128,6 +131,7 @@ impl Simulation {
             conductor: assembled.conductor,
             inbox,
             queues: assembled.queues.into_iter().map(Some).collect(),
+            asleep: BTreeSet::new(),
             kept,
             due: Some(now),
             completions: Vec::new(),
@@ -198,6 +202,17 @@ impl Simulation {
         self.completions.extend(self.batch.drain(..).map(|completion| (queue, completion)));
         self.due = Some(self.now);
         ended
+    }
+
+    /// The thread of a queue stops where it is: it can be given requests, and hears and does nothing.
+    pub fn pause_queue(&mut self, queue: usize) {
+        self.asleep.insert(queue);
+    }
+
+    /// The thread of a queue goes on.
+    pub fn resume_queue(&mut self, queue: usize) {
+        self.asleep.remove(&queue);
+        self.due = Some(self.now);
     }
 
     /// Drops a queue, requests and all.
@@ -289,6 +304,12 @@ impl Simulation {
         lock(&self.fabric).restore(link);
     }
 
+    /// Changes a link's access state.
+    pub fn set_access(&mut self, link: LinkIndex, access: AccessState) {
+        lock(&self.fabric).set_access(link, access);
+        self.due = Some(self.now);
+    }
+
     /// Sets how many of a million attempts over a link go wrong.
     pub fn set_mishaps(&mut self, link: LinkIndex, per_million: u32) {
         lock(&self.fabric).set_mishaps(link, per_million);
@@ -337,7 +358,7 @@ impl Simulation {
         self.due = None;
         lock(&self.fabric).advance(self.now);
         for queue in 0..self.queues.len() {
-            if self.comes_late() {
+            if self.asleep.contains(&queue) || self.comes_late() {
                 continue;
             }
             self.poll(queue);

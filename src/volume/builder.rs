@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use crossbeam::channel::{Sender, unbounded};
+use crossbeam::channel::{RecvTimeoutError, Sender, unbounded};
 
 use crate::block::Limits;
 use crate::buffer::Pool;
@@ -26,8 +26,12 @@ use super::{Inner, Volume};
 const MAX_QUEUES: u16 = 1024;
 /// Most requests in a queue.
 const MAX_DEPTH: u32 = 65_536;
+/// Most requests in all queues of a volume: some 600 MB of tables.
+const MAX_REQUESTS: u32 = 1 << 20;
 /// Shortest time after which silence may count against a path.
 const LEAST_PATIENCE: Duration = Duration::from_millis(1);
+/// How long a path may take to connect for the first time, unless told otherwise.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What the caller says of a path.
 ///
@@ -113,20 +117,30 @@ impl Settings {
             let problem = format!("{} is not between 1 and {MAX_DEPTH}", self.depth);
             return Err(Error::setting("queue_depth", problem));
         }
-        for (setting, time) in
-            [("suspect_after", self.suspect_after), ("probe_interval", self.probe_interval)]
-        {
-            if time < LEAST_PATIENCE {
-                return Err(Error::setting(setting, format!("{time:?} is below {LEAST_PATIENCE:?}")));
-            }
+        let all = u32::from(self.queues).saturating_mul(self.depth);
+        if all > MAX_REQUESTS {
+            let problem = format!(
+                "{} in each of {} queues are {all} in all, more than {MAX_REQUESTS}: take less of either",
+                self.depth, self.queues
+            );
+            return Err(Error::setting("queue_depth", problem));
         }
-        Ok(())
+        check_patience("suspect_after", self.suspect_after)?;
+        check_patience("probe_interval", self.probe_interval)
     }
+}
+
+fn check_patience(setting: &'static str, time: Duration) -> Result<(), Error> {
+    if time < LEAST_PATIENCE {
+        return Err(Error::setting(setting, format!("{time:?} is below the least of {LEAST_PATIENCE:?}")));
+    }
+    Ok(())
 }
 
 /// Puts a volume together. See [`Volume::builder`].
 pub struct VolumeBuilder {
     settings: Settings,
+    connect_timeout: Duration,
     paths: Vec<Unstarted>,
 }
 
@@ -134,12 +148,15 @@ pub struct VolumeBuilder {
 struct Unstarted {
     name: String,
     terms: Terms,
-    start: Box<dyn FnOnce(u16) -> Result<(Box<dyn Helper>, Connected), Error> + Send>,
+    start: Start,
 }
+
+/// Starts a path's thread, for so many queues.
+type Start = Box<dyn FnOnce(u16) -> Result<(Box<dyn Helper>, Connected), Error> + Send>;
 
 impl VolumeBuilder {
     pub(super) fn new() -> Self {
-        Self { settings: Settings::default(), paths: Vec::new() }
+        Self { settings: Settings::default(), connect_timeout: CONNECT_TIMEOUT, paths: Vec::new() }
     }
 
     /// Adds a path, of weight 1 and rank 0, that proves by an identifier that it leads to the same device.
@@ -166,6 +183,15 @@ impl VolumeBuilder {
         self
     }
 
+    /// How long a path may take to connect for the first time, here and in [`Volume::add_path`]; 30 s unless told
+    /// otherwise. A path that takes longer is refused; whatever it waits for, it is dropped when that ends. Later
+    /// connections take the time that they take: meanwhile the path is down.
+    #[must_use]
+    pub fn connect_timeout(mut self, time: Duration) -> Self {
+        self.connect_timeout = time;
+        self
+    }
+
     /// Number of queues, one for each thread that does I/O; 1 unless told otherwise, at most 1024.
     #[must_use]
     pub fn queues(mut self, queues: u16) -> Self {
@@ -173,7 +199,7 @@ impl VolumeBuilder {
         self
     }
 
-    /// Most requests at once in each queue; 256 unless told otherwise, at most 65536.
+    /// Most requests at once in each queue; 256 unless told otherwise, at most 65536, and 1048576 in all queues.
     #[must_use]
     pub fn queue_depth(mut self, depth: u32) -> Self {
         self.settings.depth = depth;
@@ -220,10 +246,12 @@ impl VolumeBuilder {
     /// and capacity; the limits are the strictest of all.
     ///
     /// # Errors
-    /// [`Error::NoPaths`], [`Error::Setting`], or, for the first path that cannot be used, why: nothing is left behind.
+    /// [`Error::NoPaths`], [`Error::Setting`], or, for the first path that cannot be used, why. Nothing is left behind:
+    /// each path is dropped, by its own thread, as soon as its code returns.
     pub fn build(self) -> Result<Volume, Error> {
-        let Self { settings, paths } = self;
+        let Self { settings, connect_timeout, paths } = self;
         settings.check()?;
+        check_patience("connect_timeout", connect_timeout)?;
         if paths.is_empty() {
             return Err(Error::NoPaths);
         }
@@ -231,18 +259,20 @@ impl VolumeBuilder {
             let problem = format!("{} are more than the {MAX_PATHS} that a volume can have", paths.len());
             return Err(Error::setting("paths", problem));
         }
-        let newcomers = connect_all(settings.queues, paths)?;
+        let newcomers = connect_all(settings.queues, connect_timeout, paths)?;
         let (messages, inbox) = unbounded();
         let assembled = assemble(&settings, newcomers, (messages, Reaping::Thread), Tick::now())?;
         let Assembled { shared, queues, conductor } = assembled;
         control_thread::start(conductor, inbox)?;
         let queues = Mutex::new(queues.into_iter().map(Some).collect());
-        Ok(Volume { inner: Arc::new(Inner { shared, queues, queue_count: settings.queues }) })
+        let inner = Inner { shared, queues, queue_count: settings.queues, connect_timeout };
+        Ok(Volume { inner: Arc::new(inner) })
     }
 }
 
 /// Connects all paths at once, each on its own thread.
-fn connect_all(queues: u16, paths: Vec<Unstarted>) -> Result<Vec<Newcomer>, Error> {
+fn connect_all(queues: u16, timeout: Duration, paths: Vec<Unstarted>) -> Result<Vec<Newcomer>, Error> {
+    let patience = Patience::new(timeout);
     let mut started = Vec::with_capacity(paths.len());
     for Unstarted { name, terms, start } in paths {
         let (helper, connected) = start(queues)?;
@@ -250,9 +280,23 @@ fn connect_all(queues: u16, paths: Vec<Unstarted>) -> Result<Vec<Newcomer>, Erro
     }
     let mut newcomers = Vec::with_capacity(started.len());
     for (name, terms, helper, connected) in started {
-        newcomers.push(newcomer(name, terms, helper, &connected)?);
+        newcomers.push(newcomer(name, terms, helper, &connected, patience)?);
     }
     Ok(newcomers)
+}
+
+/// How long paths may take that connect at the same time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    time: Duration,
+    end: Tick,
+}
+
+impl Patience {
+    /// From now on.
+    pub(super) fn new(time: Duration) -> Self {
+        Self { time, end: Tick::now().after(time) }
+    }
 }
 
 /// Waits for a path's first connection.
@@ -261,10 +305,17 @@ pub(super) fn newcomer(
     terms: Terms,
     helper: Box<dyn Helper>,
     connected: &Connected,
+    patience: Patience,
 ) -> Result<Newcomer, Error> {
-    let gone = || Err(Error::path(name.clone(), "its code failed on connecting"));
-    let connection = connected.recv().unwrap_or_else(|_| gone())?;
-    Ok(Newcomer { name, terms, connection, helper })
+    let problem = match connected.recv_timeout(patience.end.since(Tick::now())) {
+        Ok(connection) => return Ok(Newcomer { name, terms, connection: connection?, helper }),
+        Err(RecvTimeoutError::Timeout) => format!(
+            "did not connect within {} ms: see what it waits for, or allow it more time (connect_timeout)",
+            patience.time.as_millis()
+        ),
+        Err(RecvTimeoutError::Disconnected) => "its code failed on connecting".to_owned(),
+    };
+    Err(Error::path(name, problem))
 }
 
 /// A volume's parts before anything runs.

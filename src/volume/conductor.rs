@@ -89,9 +89,9 @@ impl Conductor {
     pub(crate) fn handle(&mut self, now: Tick, message: Message) {
         match message {
             Message::Evidence(queue, evidence) => self.supervisor.evidence(now, queue, evidence),
-            Message::Report(report) => self.supervisor.report(now, report),
+            Message::Report(report) => self.supervisor.report(now, &report),
             Message::Connected { path, incarnation, result } => {
-                self.connected(now, path, incarnation, result)
+                self.connected(now, path, incarnation, result);
             }
             Message::Join(newcomer, reply) => {
                 let _ = reply.send(self.join(now, newcomer));
@@ -154,6 +154,10 @@ impl Conductor {
         }
         for event in self.supervisor.take_events() {
             self.tell(&event);
+        }
+        if self.supervisor.is_closed() {
+            // What is left is the helpers'.
+            self.closing.clear();
         }
         self.supervisor.next_deadline()
     }

@@ -11,6 +11,7 @@ use crate::path::{ControlSink, Incarnation, Path, QueueIndex};
 use super::conductor::{Deliver, Helper};
 use super::settled::Settling;
 use super::shared::Connection;
+use super::unopened::Unopened;
 
 /// Something to call on a path.
 enum Job {
@@ -107,7 +108,8 @@ pub(crate) fn connect(
 ) -> Result<Connection, Error> {
     let called = catch_unwind(AssertUnwindSafe(|| {
         let description = path.connect(incarnation)?;
-        let queues = (0..queues).map(|queue| path.open_queue(QueueIndex(queue))).collect::<Result<_, _>>()?;
+        let open = |queue| path.open_queue(QueueIndex(queue)).map(Unopened::new);
+        let queues = (0..queues).map(open).collect::<Result<_, _>>()?;
         Ok(Connection { description, queues })
     }));
     called.unwrap_or_else(|_| Err(Error::path(name(path), "its code panicked on connecting")))

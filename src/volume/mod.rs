@@ -9,6 +9,7 @@ mod queue;
 mod settled;
 mod shared;
 mod status;
+mod unopened;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -34,11 +35,13 @@ pub use status::{PathStatus, Status};
 
 use crate::block::{Geometry, Limits};
 use crate::control::Event;
+use crate::engine::Phase;
 use crate::error::{Error, Fate};
 use crate::io::PathId;
 use crate::path::{Path, QueueIndex};
 use crate::policy::MakePolicy;
 use crate::time::Tick;
+use builder::Patience;
 use shared::{Message, Shared};
 
 /// Events that are kept for a reader before further ones are lost (and counted).
@@ -58,6 +61,7 @@ struct Inner {
     /// Those that nobody has taken yet.
     queues: Mutex<Vec<Option<Queue>>>,
     queue_count: u16,
+    connect_timeout: Duration,
 }
 
 impl Drop for Inner {
@@ -94,7 +98,8 @@ impl Volume {
         queues.get_mut(usize::from(index.0))?.take()
     }
 
-    /// Adds a path while the volume works. Waits until it has connected.
+    /// Adds a path while the volume works. Waits until it has connected, for at most the
+    /// [`connect_timeout`](VolumeBuilder::connect_timeout); nothing but the caller waits.
     ///
     /// # Errors
     /// Why it does not belong to the volume or cannot be used; the volume goes on without it.
@@ -107,15 +112,21 @@ impl Volume {
     /// # Errors
     /// As [`add_path`](Self::add_path).
     pub fn add_path_with(&self, options: PathOptions, path: impl Path) -> Result<PathId, Error> {
+        // One that comes later is refused when it joins.
+        if self.inner.shared.snapshot.load().phase != Phase::Open {
+            return Err(Error::Closed { fate: Fate::NotSent });
+        }
         let name = helper::name(&path);
+        let patience = Patience::new(self.inner.connect_timeout);
         let (helper, connected) = helper::start(path, self.inner.queue_count)?;
-        let newcomer = builder::newcomer(name, options.terms(), helper, &connected)?;
+        let newcomer = builder::newcomer(name, options.terms(), helper, &connected, patience)?;
         let (reply, answer) = bounded(1);
         self.ask(Message::Join(newcomer, reply), &answer)?
     }
 
     /// Removes a path: it gets no new attempts; when every queue has let go of it, it is dropped. A queue lets go when it
-    /// is polled and the path has handed back every attempt.
+    /// is polled, the path has handed back every attempt, and no write of unknown fate waits for the path's fence: with
+    /// [`FenceSupport::None`](crate::path::FenceSupport::None) that can last until the write's deadline.
     ///
     /// # Errors
     /// If there is no such path (any more), or the volume is closed.

@@ -3,13 +3,13 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::engine::Staged;
-use crate::error::Error;
 use crate::io::PathId;
-use crate::path::{Attempt, AttemptId, Attempts, Incarnation, OpenQueue, Outcome, Outcomes, PathQueue};
+use crate::path::{Attempt, AttemptId, Attempts, Incarnation, Outcome, Outcomes, PathQueue};
 use crate::policy::MAX_PATHS;
 use crate::reactor::{Port, Reactor, ReactorEvent};
 use crate::time::Tick;
+
+use super::unopened::Unopened;
 
 /// Most connections at once, those included that still hold attempts of the past.
 const MAX_PORTS: usize = 255;
@@ -42,7 +42,7 @@ struct Run {
 }
 
 pub(super) struct Ports {
-    ports: Vec<Option<OpenPort>>,
+    open: Vec<Option<OpenPort>>,
     /// The port of each slot's present connection.
     current: [u8; MAX_PATHS],
     /// Ports (index modulo 64) to poll at the next turn.
@@ -57,6 +57,9 @@ pub(super) struct Ports {
     casualties: Vec<Casualty>,
     /// Connections whose code failed while it held attempts: what became of those is never known.
     buried: Vec<Casualty>,
+    /// Their ports, and all others whose code failed: never used again, since what the ring still does for them would be
+    /// taken for the new tenant's.
+    graves: Vec<usize>,
     /// Grows when a connection of the past is gone.
     swept: u64,
 }
@@ -64,7 +67,7 @@ pub(super) struct Ports {
 impl Ports {
     pub(super) fn new() -> Self {
         Self {
-            ports: Vec::new(),
+            open: Vec::new(),
             current: [NOBODY; MAX_PATHS],
             hot: 0,
             due: Tick::MAX,
@@ -73,6 +76,7 @@ impl Ports {
             runs: Vec::new(),
             casualties: Vec::new(),
             buried: Vec::new(),
+            graves: Vec::new(),
             swept: 0,
         }
     }
@@ -86,23 +90,21 @@ impl Ports {
         reactor: &mut Reactor,
         path: PathId,
         incarnation: Incarnation,
-        opening: Box<dyn OpenQueue>,
-    ) -> Result<(), Error> {
+        opening: Unopened,
+    ) -> Result<(), String> {
         self.retire(path.slot());
-        let free = self.ports.iter().position(Option::is_none).unwrap_or(self.ports.len());
+        let usable = |index: &usize| self.open[*index].is_none() && !self.graves.contains(index);
+        let free = (0..self.open.len()).find(usable).unwrap_or(self.open.len());
         if free >= MAX_PORTS {
-            let problem = format!("{MAX_PORTS} earlier connections still hold attempts");
-            return Err(Error::path(path.to_string(), problem));
+            return Err(format!("{MAX_PORTS} earlier connections still hold attempts"));
         }
         let index = u8::try_from(free).unwrap_or(NOBODY);
-        let opened = catch_unwind(AssertUnwindSafe(|| opening.open(reactor, Port::new(index))));
-        let queue =
-            opened.unwrap_or_else(|_| Err(Error::path(path.to_string(), "its code panicked on opening")))?;
+        let queue = opening.open(reactor, Port::new(index))?;
         let port = OpenPort { path, incarnation, queue, held: 0, due: Tick::MAX };
-        if free == self.ports.len() {
-            self.ports.push(Some(port));
+        if free == self.open.len() {
+            self.open.push(Some(port));
         } else {
-            self.ports[free] = Some(port);
+            self.open[free] = Some(port);
         }
         self.current[path.slot()] = index;
         // It may have something to say at once.
@@ -112,7 +114,7 @@ impl Ports {
 
     /// The oldest connection of a path that still holds something, or may.
     pub(super) fn oldest(&self, path: PathId) -> Option<Incarnation> {
-        let open = self.ports.iter().flatten().filter(|port| port.path == path).map(|port| port.incarnation);
+        let open = self.open.iter().flatten().filter(|port| port.path == path).map(|port| port.incarnation);
         let buried =
             self.buried.iter().filter(|casualty| casualty.path == path).map(|casualty| casualty.incarnation);
         open.chain(buried).min()
@@ -135,57 +137,47 @@ impl Ports {
     pub(super) fn open_now(&self) -> impl Iterator<Item = (PathId, Incarnation)> {
         self.current
             .iter()
-            .filter_map(|&index| self.ports.get(usize::from(index))?.as_ref())
+            .filter_map(|&index| self.open.get(usize::from(index))?.as_ref())
             .map(|port| (port.path, port.incarnation))
     }
 
-    /// Gives each batch to its slot's present connection; what is not taken is left.
+    /// Gives a batch to a slot's present connection; what it does not take stays in `batch`.
     #[inline]
-    pub(super) fn submit(&mut self, reactor: &mut Reactor, now: Tick, staged: &mut Staged) {
-        let mut called = None;
-        // One guard for all: it is set up again only after a panic.
-        while catch_unwind(AssertUnwindSafe(|| {
-            while let Some((slot, batch)) = staged.next() {
-                called = Some(slot);
-                self.submit_one(reactor, now, slot, batch);
-                if !batch.is_empty() {
-                    staged.leave(slot);
-                }
-            }
-        }))
-        .is_err()
-        {
-            if let Some(slot) = called {
-                staged.leave(slot);
-                self.bury(usize::from(self.current[slot]));
-            }
+    pub(super) fn submit(&mut self, reactor: &mut Reactor, now: Tick, slot: usize, batch: &mut Vec<Attempt>) {
+        let index = usize::from(self.current[slot]);
+        let offered = batch.len();
+        let Some(Some(port)) = self.open.get_mut(index) else { return };
+        let queue = &mut port.queue;
+        let called = catch_unwind(AssertUnwindSafe(|| queue.submit(reactor, now, &mut Attempts::new(batch))));
+        // It may have put back more than it took: attempts of earlier batches.
+        port.held = (port.held + offered).saturating_sub(batch.len());
+        match called {
+            Ok(next) => self.schedule(index, now, next),
+            Err(_) => self.bury(index),
         }
     }
 
-    #[inline]
-    fn submit_one(&mut self, reactor: &mut Reactor, now: Tick, slot: usize, batch: &mut Vec<Attempt>) {
-        let index = usize::from(self.current[slot]);
-        let Some(Some(port)) = self.ports.get_mut(index) else { return };
-        // What it has taken when it panics counts as well.
-        port.held += batch.len();
-        let next = port.queue.submit(reactor, now, &mut Attempts::new(batch));
-        port.held -= batch.len().min(port.held);
-        self.schedule(index, now, next);
-    }
-
-    /// Lets connections say what became of their attempts: those that were woken, those whose time has come, and those
+    /// Lets connections say what became of their attempts: those in `woken` (index modulo 64), those whose time has come, and those
     /// for which the ring has something. Each outcome goes to `sink` with its slot, when all have spoken: what was just
     /// written is not read back at once, which would stall.
     #[inline]
-    pub(super) fn harvest(&mut self, reactor: &mut Reactor, now: Tick, mut sink: impl FnMut(usize, Outcome)) {
-        let mut woken = std::mem::take(&mut self.hot) | reactor.take_ready();
+    pub(super) fn harvest(
+        &mut self,
+        reactor: &mut Reactor,
+        now: Tick,
+        woken: u64,
+        mut sink: impl FnMut(usize, Outcome),
+    ) {
+        let mut woken = std::mem::take(&mut self.hot) | woken;
         if self.due <= now {
             woken |= self.timed(now);
         }
         if woken != 0 {
             self.poll(reactor, now, woken);
         }
-        self.events(reactor);
+        while let Some((port, event)) = reactor.next_event() {
+            self.event(reactor, port.index(), event);
+        }
         let mut runs = self.runs.drain(..);
         let mut run = Run { slot: 0, end: 0 };
         for (place, outcome) in self.outcomes.drain(..).enumerate() {
@@ -206,7 +198,7 @@ impl Ports {
     fn timed(&mut self, now: Tick) -> u64 {
         self.due = Tick::MAX;
         let mut woken = 0;
-        for (index, port) in self.ports.iter_mut().enumerate() {
+        for (index, port) in self.open.iter_mut().enumerate() {
             let Some(port) = port else { continue };
             if port.due <= now {
                 port.due = Tick::MAX;
@@ -219,79 +211,43 @@ impl Ports {
     }
 
     fn poll(&mut self, reactor: &mut Reactor, now: Tick, mut woken: u64) {
-        let mut index = 0;
-        // One guard for all, as in `submit`.
-        while catch_unwind(AssertUnwindSafe(|| {
-            while woken != 0 {
-                index = woken.trailing_zeros() as usize;
-                woken &= woken - 1;
-                while index < self.ports.len() {
-                    self.poll_one(reactor, now, index);
-                    index += 64;
-                }
+        while woken != 0 {
+            let mut index = woken.trailing_zeros() as usize;
+            woken &= woken - 1;
+            while index < self.open.len() {
+                self.poll_one(reactor, now, index);
+                index += 64;
             }
-        }))
-        .is_err()
-        {
-            self.failed(index);
-            // Those that share its bit had no turn yet.
-            self.hot |= 1 << (index % 64);
         }
     }
 
     #[inline]
     fn poll_one(&mut self, reactor: &mut Reactor, now: Tick, index: usize) {
-        let Some(Some(port)) = self.ports.get_mut(index) else { return };
-        let mut outcomes = Outcomes::new(&mut self.outcomes);
-        let next = port.queue.poll(reactor, now, &mut outcomes);
+        let Some(Some(port)) = self.open.get_mut(index) else { return };
+        let (queue, mut outcomes) = (&mut port.queue, Outcomes::new(&mut self.outcomes));
+        let called = catch_unwind(AssertUnwindSafe(|| queue.poll(reactor, now, &mut outcomes)));
         port.held -= outcomes.returned().min(port.held);
         self.runs.push(Run { slot: port.path.slot(), end: self.outcomes.len() });
-        self.schedule(index, now, next);
-    }
-
-    /// Has connections look at what the ring has for them.
-    #[inline]
-    fn events(&mut self, reactor: &mut Reactor) {
-        let Some((mut to, mut event)) = reactor.next_event() else { return };
-        while catch_unwind(AssertUnwindSafe(|| {
-            loop {
-                self.event(reactor, to.index(), event);
-                let Some(next) = reactor.next_event() else { break };
-                (to, event) = next;
-            }
-        }))
-        .is_err()
-        {
-            self.failed(to.index());
-            let Some(next) = reactor.next_event() else { break };
-            (to, event) = next;
+        match called {
+            Ok(next) => self.schedule(index, now, next),
+            Err(_) => self.bury(index),
         }
     }
 
     #[inline]
     fn event(&mut self, reactor: &mut Reactor, index: usize, event: ReactorEvent) {
-        let Some(Some(port)) = self.ports.get_mut(index) else { return };
-        let mut outcomes = Outcomes::new(&mut self.outcomes);
-        port.queue.event(reactor, event, &mut outcomes);
+        let Some(Some(port)) = self.open.get_mut(index) else { return };
+        let (queue, mut outcomes) = (&mut port.queue, Outcomes::new(&mut self.outcomes));
+        let called = catch_unwind(AssertUnwindSafe(|| queue.event(reactor, event, &mut outcomes)));
         port.held -= outcomes.returned().min(port.held);
         let (slot, end) = (port.path.slot(), self.outcomes.len());
         match self.runs.last_mut() {
             Some(last) if last.slot == slot => last.end = end,
             _ => self.runs.push(Run { slot, end }),
         }
-    }
-
-    /// The code of a connection panicked while it said what became of its attempts: what it had said counts.
-    #[cold]
-    fn failed(&mut self, index: usize) {
-        if let Some(Some(port)) = self.ports.get_mut(index) {
-            let heard = self.runs.last().map_or(0, |run| run.end);
-            let said = self.outcomes.get(heard..).unwrap_or_default();
-            let returned = said.iter().filter(|outcome| !matches!(outcome, Outcome::GaveUp(..))).count();
-            port.held -= returned.min(port.held);
-            self.runs.push(Run { slot: port.path.slot(), end: self.outcomes.len() });
+        if called.is_err() {
+            self.bury(index);
         }
-        self.bury(index);
     }
 
     #[inline]
@@ -301,7 +257,7 @@ impl Ports {
             self.hot |= 1 << (index % 64);
             return;
         }
-        if let Some(Some(port)) = self.ports.get_mut(index) {
+        if let Some(Some(port)) = self.open.get_mut(index) {
             port.due = next;
             self.due = self.due.min(next);
         }
@@ -315,11 +271,11 @@ impl Ports {
         incarnation: Incarnation,
         attempt: AttemptId,
     ) {
-        let found = self.ports.iter().position(|port| {
+        let found = self.open.iter().position(|port| {
             port.as_ref().is_some_and(|port| port.path.slot() == slot && port.incarnation == incarnation)
         });
         let Some(index) = found else { return };
-        let Some(Some(port)) = self.ports.get_mut(index) else { return };
+        let Some(Some(port)) = self.open.get_mut(index) else { return };
         let queue = &mut port.queue;
         if catch_unwind(AssertUnwindSafe(|| queue.cancel(reactor, attempt))).is_err() {
             self.bury(index);
@@ -328,12 +284,12 @@ impl Ports {
 
     /// Drops the connections of the past that have handed back everything.
     fn sweep(&mut self) {
-        for index in 0..self.ports.len() {
+        for index in 0..self.open.len() {
             let current = |port: &OpenPort| usize::from(self.current[port.path.slot()]) == index;
-            if self.ports[index].as_ref().is_some_and(|port| port.held == 0 && !current(port)) {
+            if self.open[index].as_ref().is_some_and(|port| port.held == 0 && !current(port)) {
                 self.stale = self.stale.saturating_sub(1);
                 self.swept += 1;
-                if let Some(port) = self.ports[index].take() {
+                if let Some(port) = self.open[index].take() {
                     dispose(port);
                 }
             }
@@ -342,7 +298,7 @@ impl Ports {
 
     /// The path's code panicked: it is never called again. Its memory, and that of its attempts, is lost.
     fn bury(&mut self, index: usize) {
-        let Some(port) = self.ports.get_mut(index).and_then(Option::take) else { return };
+        let Some(port) = self.open.get_mut(index).and_then(Option::take) else { return };
         let slot = port.path.slot();
         if usize::from(self.current[slot]) == index {
             self.current[slot] = NOBODY;
@@ -355,6 +311,7 @@ impl Ports {
             return dispose(port);
         }
         self.buried.push(casualty);
+        self.graves.push(index);
         // It may still work on what it holds, and its claim says so to whoever wants the device next: both stay.
         std::mem::forget(port.queue);
     }
@@ -385,7 +342,7 @@ impl Ports {
 
 impl Drop for Ports {
     fn drop(&mut self) {
-        self.ports.drain(..).flatten().for_each(dispose);
+        self.open.drain(..).flatten().for_each(dispose);
     }
 }
 

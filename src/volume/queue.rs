@@ -108,7 +108,7 @@ impl Queue {
             core.reactor.wait(until);
             core.turn(Tick::now(), completions);
         }
-        core.reactor.flush();
+        core.reactor.submit_queued();
     }
 
     /// A buffer whose completion said [`Memory::Quarantined`](crate::Memory::Quarantined), now that no path can touch
@@ -167,6 +167,7 @@ impl std::fmt::Debug for Queue {
 impl Drop for Queue {
     fn drop(&mut self) {
         if let Some(mut core) = self.core.take() {
+            core.hear();
             core.abandon();
             if core.is_idle() {
                 core.report_finished();
@@ -242,25 +243,30 @@ impl QueueCore {
 
     /// One batch: news, outcomes, what is due, placing; all but the system call.
     fn turn(&mut self, now: Tick, completions: &mut Vec<Completion>) {
+        // Wakes are taken before the snapshot is looked at: of one that comes after it, the wake is still there to end
+        // the sleep.
+        let woken = self.reactor.take_ready();
         if self.epoch != Some(self.snapshot.load().epoch) {
             self.refresh(now, completions);
         }
-        self.harvest(now, completions);
+        self.harvest(now, woken, completions);
         self.engine.expire(now, completions);
         if self.load_due <= now {
             self.exchange_load(now);
         }
         self.engine.dispatch(now, &mut self.seat, &mut self.staged, completions);
-        self.ports.submit(&mut self.reactor, now, &mut self.staged);
-        while let Some((slot, attempt)) = self.staged.take_left() {
-            self.engine.not_taken(now, slot, attempt);
+        while let Some((slot, batch)) = self.staged.pop() {
+            self.ports.submit(&mut self.reactor, now, slot, batch);
+            while let Some(attempt) = batch.pop() {
+                self.engine.not_taken(now, slot, attempt);
+            }
         }
         self.settle(now, completions);
     }
 
-    fn harvest(&mut self, now: Tick, completions: &mut Vec<Completion>) {
+    fn harvest(&mut self, now: Tick, woken: u64, completions: &mut Vec<Completion>) {
         let engine = &mut self.engine;
-        self.ports.harvest(&mut self.reactor, now, |slot, outcome| {
+        self.ports.harvest(&mut self.reactor, now, woken, |slot, outcome| {
             engine.outcome(now, slot, outcome, completions);
         });
     }
@@ -287,7 +293,10 @@ impl QueueCore {
         if self.swept != self.ports.swept() {
             self.report_drained();
         }
-        while let Some(path) = self.engine.let_go() {
+        // Of a finished queue the supervisor knows that it is done with every path.
+        while self.finished == Finished::No
+            && let Some(path) = self.engine.let_go()
+        {
             self.ports.retire(path.slot());
             self.counters[path.slot()] = None;
             // What the path has claimed is free before the volume says that it is gone.
@@ -370,8 +379,8 @@ impl QueueCore {
         let Opening { path, incarnation, queue, counters } = opening;
         self.counters[path.slot()] = Some(Arc::clone(&counters));
         self.engine.set_counters(path.slot(), counters);
-        if let Err(error) = self.ports.open(&mut self.reactor, path, incarnation, queue) {
-            self.engine.unusable(path.slot(), incarnation, error.to_string());
+        if let Err(reason) = self.ports.open(&mut self.reactor, path, incarnation, queue) {
+            self.engine.unusable(path.slot(), incarnation, reason);
         }
     }
 
@@ -389,6 +398,9 @@ impl QueueCore {
     }
 
     fn next_deadline(&self, now: Tick) -> Option<Tick> {
+        if self.is_done() {
+            return None;
+        }
         if self.engine.has_work() {
             return Some(now);
         }
@@ -398,6 +410,14 @@ impl QueueCore {
     /// Whether no path holds anything of this queue and nothing waits.
     fn is_idle(&self) -> bool {
         self.engine.requests() == 0 && self.engine.attempts() == 0
+    }
+
+    /// Takes over the latest snapshot: what a path that leaves has in its cache is then flushed before the queue goes.
+    fn hear(&mut self) {
+        let mut lost = Vec::new();
+        if self.epoch != Some(self.snapshot.load().epoch) {
+            self.refresh(Tick::ZERO, &mut lost);
+        }
     }
 
     /// Gives up every request: the owner is gone.

@@ -11,7 +11,7 @@ use crate::engine::{Common, Evidence, PathCounters, Snapshot};
 use crate::error::Error;
 use crate::io::PathId;
 use crate::os::spawn_io_thread;
-use crate::path::{ControlReport, Description, Incarnation, OpenQueue, QueueIndex};
+use crate::path::{ControlReport, Description, Incarnation, QueueIndex};
 use crate::policy::MakePolicy;
 use crate::reactor::Waker;
 use crate::time::Tick;
@@ -20,6 +20,7 @@ use super::conductor::Helper;
 use super::queue::QueueCore;
 use super::settled::Settling;
 use super::status::Status;
+use super::unopened::Unopened;
 
 /// Everything that reaches the control side.
 pub(crate) enum Message {
@@ -45,7 +46,7 @@ pub(crate) enum Message {
 pub(crate) struct Connection {
     pub(crate) description: Description,
     /// One for each queue, in order.
-    pub(crate) queues: Vec<Box<dyn OpenQueue>>,
+    pub(crate) queues: Vec<Unopened>,
 }
 
 /// A path that has connected for the first time and wants to join.
@@ -61,7 +62,7 @@ pub(crate) struct Newcomer {
 pub(crate) struct Opening {
     pub(crate) path: PathId,
     pub(crate) incarnation: Incarnation,
-    pub(crate) queue: Box<dyn OpenQueue>,
+    pub(crate) queue: Unopened,
     /// One for each queue.
     pub(crate) counters: Arc<[PathCounters]>,
 }

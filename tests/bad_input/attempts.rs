@@ -71,6 +71,25 @@ fn an_attempt_of_another_queue_is_not_taken_in_this_one() {
 }
 
 #[test]
+fn attempts_that_come_back_with_each_others_memory_are_no_successes() {
+    let mut pair = Pair::new();
+    pair.rig.write(0, 4, 7);
+    pair.rig.write(8, 4, 9);
+    pair.bad.answer(Answer::Swap);
+    pair.bad.answer(Answer::Swap);
+    let reads = [pair.rig.start_read(0, 4), pair.rig.start_read(8, 4)];
+    let told = pair.rig.event(&["bad", "down"]);
+    assert_says(&told, &["its code", "memory of another attempt"]);
+    for (read, fill) in reads.into_iter().zip([7, 9]) {
+        let ended = pair.rig.end(read);
+        ended.result.unwrap();
+        let Memory::Returned(buffer) = ended.memory else { panic!("no memory") };
+        assert!(buffer.iter().all(|&byte| byte == fill));
+    }
+    pair.finish();
+}
+
+#[test]
 fn a_transfer_of_nothing_is_no_success() {
     let mut pair = Pair::new();
     pair.bad.answer(Answer::Bytes(0));

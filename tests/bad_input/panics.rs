@@ -94,7 +94,7 @@ fn a_write_that_a_panic_takes_with_it_is_repeated_after_the_fence() {
 fn the_only_path_panics_at_each_attempt_and_requests_fail_with_the_reason() {
     let script = Script::new("lun", "a", &medium());
     let mut rig = Rig::new(
-        builder().no_path(NoPath::hold(Duration::from_secs(60))).path(Scripted::new("only", &script)),
+        builder().no_path(NoPath::hold(Duration::from_mins(1))).path(Scripted::new("only", &script)),
     );
     script.always(Place::Submit, Act::Panic);
     let cookie = rig.start_read(0, 2);
@@ -127,7 +127,7 @@ fn a_panic_on_cancelling_as_the_queue_is_dropped_leaves_no_path_behind() {
     script.answer(Answer::Keep);
     script.always(Place::Cancel, Act::Panic);
     rig.start_read(0, 2);
-    rig.until("submitting", |_| (script.calls(Place::Poll) > 1).then_some(()));
+    rig.until("submitting", |_| (script.calls(Place::Submit) > 0).then_some(()));
     let settled = rig.volume.close(Duration::ZERO);
     drop(rig.queue);
     assert!(settled.wait(crate::rig::BOUND));
@@ -222,4 +222,18 @@ fn a_panic_in_one_queue_leaves_the_path_to_the_others_after_it_connects_anew() {
     .unwrap();
     drop(other);
     rig.finish(&[&script]);
+}
+
+#[test]
+fn a_panic_of_a_queue_that_was_never_opened_stays_where_it_is() {
+    let mut pair = Pair::new();
+    pair.rig.serves();
+    // A queue that nobody took, then one that is dropped before its first poll.
+    let script = Script::new("lun", "c", &pair.bad.state().medium);
+    script.always(Place::DropOpening, Act::Panic);
+    let volume = builder().queues(2).path(Scripted::new("only", &script)).build().unwrap();
+    drop(volume.take_queue(QueueIndex(0)).unwrap());
+    assert!(volume.close(Duration::ZERO).wait(crate::rig::BOUND));
+    assert_eq!((script.calls(Place::DropOpening), script.calls(Place::DropPath)), (2, 1));
+    pair.finish();
 }

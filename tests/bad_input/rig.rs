@@ -54,6 +54,18 @@ pub(crate) fn assert_says(text: &str, parts: &[&str]) {
     }
 }
 
+/// Waits, in bounded time, until the path of `script` is gone.
+#[track_caller]
+pub(crate) fn assert_goes(script: &Script) {
+    for _ in 0..BOUND.as_millis() {
+        if script.calls(Place::DropPath) == 1 {
+            return;
+        }
+        std::thread::park_timeout(Duration::from_millis(1));
+    }
+    panic!("the path was never dropped");
+}
+
 pub(crate) struct Rig {
     pub(crate) volume: Volume,
     pub(crate) queue: Queue,
@@ -171,7 +183,7 @@ impl Rig {
     pub(crate) fn event(&mut self, parts: &[&str]) -> String {
         self.until(&format!("an event with {parts:?}"), |rig| {
             let told = rig.told.iter().map(ToString::to_string);
-            told.filter(|text| parts.iter().all(|part| text.contains(part))).last()
+            told.rev().find(|text| parts.iter().all(|part| text.contains(part)))
         })
     }
 

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
+use mpio::path::Waker;
 use mpio::path::{
-    AccessState, Attempt, Cache, ControlSink, Description, Fault, FenceSupport, IdentifierKind, Identity,
-    QueueIndex,
+    AccessState, Attempt, ControlSink, Description, Fault, FenceSupport, IdentifierKind, Identity, QueueIndex,
 };
-use mpio::{BlockCount, Error, Geometry, Limits, Tick, Waker};
+use mpio::{BlockCount, Error, Geometry, Limits, Tick};
 
 pub(crate) const BLOCK: u32 = 512;
 pub(crate) const BLOCKS: u64 = 64;
@@ -34,6 +34,7 @@ pub(crate) enum Place {
     Probe,
     Fence,
     DropPath,
+    DropOpening,
     DropQueue,
 }
 
@@ -82,6 +83,8 @@ pub(crate) enum Answer {
     GiveUpAndServe(Fault),
     /// Is served, and given up after that.
     EndTwice,
+    /// Is kept until the next that is to be swapped, and then both are served, with each other's memory.
+    Swap,
     /// Is dropped.
     Lose,
     /// Is not taken.
@@ -179,10 +182,6 @@ impl Script {
         self
     }
 
-    pub(crate) fn cache(self, cache: Cache) -> Self {
-        self.describe(|description| description.cache = cache)
-    }
-
     /// From now on.
     pub(crate) fn always(&self, place: Place, act: Act) {
         self.state().acts.insert(place, act);
@@ -217,9 +216,11 @@ impl Script {
         state.wake();
     }
 
-    /// Names this tick in every `submit` and `poll` from now on.
-    pub(crate) fn name_tick(&self, tick: Tick) {
-        self.state().tick = Some(tick);
+    /// Names this tick in every `submit` and `poll` from now on, or the right one again.
+    pub(crate) fn name_tick(&self, tick: Option<Tick>) {
+        let mut state = self.state();
+        state.tick = tick;
+        state.wake();
     }
 
     /// Says, unasked, that the device has another size.

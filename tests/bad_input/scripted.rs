@@ -4,7 +4,8 @@ use mpio::path::{
     Attempt, AttemptId, Attempts, ControlSink, Description, FenceGrade, Incarnation, OpenQueue, Outcomes,
     Path, PathQueue, QueueIndex,
 };
-use mpio::{Error, Operation, Port, Reactor, ReactorEvent, Tick};
+use mpio::path::{Port, Reactor, ReactorEvent};
+use mpio::{Error, Operation, Tick};
 
 use crate::script::{Answer, BLOCK, Place, Script};
 
@@ -58,11 +59,17 @@ impl Drop for Scripted {
 
 struct Opening(Script, QueueIndex);
 
+impl Drop for Opening {
+    fn drop(&mut self) {
+        let _ = self.0.visit(Place::DropOpening);
+    }
+}
+
 impl OpenQueue for Opening {
     fn open(self: Box<Self>, reactor: &mut Reactor, port: Port) -> Result<Box<dyn PathQueue>, Error> {
         self.0.visit(Place::Open)?;
         self.0.state().wakers.push(reactor.waker(port));
-        Ok(Box::new(Line { script: self.0, index: self.1, taken: Vec::new(), kept: Vec::new() }))
+        Ok(Box::new(Line { script: self.0.clone(), index: self.1, taken: Vec::new(), kept: Vec::new() }))
     }
 }
 
@@ -141,6 +148,18 @@ impl Line {
             }
             Answer::Fail(fault) => outcomes.complete(attempt, Err(fault)),
             Answer::Keep => self.kept.push(attempt),
+            Answer::Swap => match self.kept.pop() {
+                None => self.kept.push(attempt),
+                Some(mut other) => {
+                    if let (Some(one), Some(two)) = (attempt.memory_mut(), other.memory_mut()) {
+                        std::mem::swap(one, two);
+                    }
+                    for mut attempt in [attempt, other] {
+                        let bytes = self.serve(&mut attempt);
+                        outcomes.complete(attempt, Ok(bytes));
+                    }
+                }
+            },
             Answer::GiveUp(fault) => {
                 outcomes.give_up(id, fault);
                 self.kept.push(attempt);

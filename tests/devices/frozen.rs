@@ -1,9 +1,11 @@
 //! Writes that hang in the kernel, below the path, and land after they were given up.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mpio::path::QueueIndex;
+use mpio::policy::RoundRobin;
 use mpio::{BlockCount, Cookie, Durability, Error, Extent, Fate, Lba, Operation, Pool, Volume};
 
 use crate::clerk::{Clerk, Ending, PATIENCE};
@@ -17,6 +19,8 @@ const BLOCKS: u64 = BYTES / BLOCK_SIZE as u64;
 /// The size that takes the freezing way.
 const FREEZING: u32 = 16;
 const BUFFERS: u32 = 300;
+/// More requests than the frozen path takes from one queue.
+const WINDOW: usize = 120;
 
 /// A volume over both ways, with two queues. Fields are dropped in order: the storage comes last.
 struct Rig {
@@ -31,9 +35,14 @@ struct Rig {
 impl Rig {
     /// `None` where this machine cannot have it.
     fn new() -> Option<Self> {
+        Self::suspecting_after(PATIENCE)
+    }
+
+    fn suspecting_after(age: Duration) -> Option<Self> {
         let storage = Freezable::required()?;
         let pool = Pool::new(64 * BLOCK_SIZE, BUFFERS).unwrap();
-        let builder = Volume::builder().queues(2).pool(&pool).policy(pinned::by_size(FREEZING * BLOCK_SIZE));
+        let policy = pinned::by_size(FREEZING * BLOCK_SIZE);
+        let builder = Volume::builder().queues(2).pool(&pool).suspect_after(age).policy(policy);
         let volume = storage.add_paths(builder).build().unwrap();
         let ledger = Arc::new(Ledger::new(BLOCKS));
         let clerk = |index| {
@@ -59,11 +68,15 @@ impl Rig {
     /// Submits a newer write over half of the one that hangs, and sees that it waits although its own way is open:
     /// what was submitted after it has ended when this returns, and a read of the blocks too.
     fn submit_newer(&mut self) -> Cookie {
-        let newer = self.second.submit(WRITE, extent(108, 24), None).unwrap();
-        self.second.submit(WRITE, extent(200, 24), None).unwrap();
-        self.second.submit(Operation::Flush, Extent::NONE, None).unwrap();
-        self.second.submit(Operation::Read, extent(96, 48), None).unwrap();
-        let endings = self.second.turn_until("what overlaps nothing", |clerk| clerk.open().len() == 1);
+        let clerk = &mut self.second;
+        let newer = clerk.submit(WRITE, extent(108, 24), None).unwrap();
+        let others = [
+            clerk.submit(WRITE, extent(200, 24), None).unwrap(),
+            clerk.submit(Operation::Flush, Extent::NONE, None).unwrap(),
+            clerk.submit(Operation::Read, extent(96, 48), None).unwrap(),
+        ];
+        let endings = clerk
+            .turn_until("what may go on", |clerk| others.iter().all(|other| !clerk.open().contains(other)));
         assert!(endings.iter().all(|(_, result)| result.is_ok()), "{endings:?}");
         assert!(self.second.open().contains(&newer), "it does not wait");
         assert_eq!(self.volume.status().ghosts, 1);
@@ -162,5 +175,89 @@ fn a_volume_closed_while_it_is_frozen_ends_everything_and_settles_after_the_thaw
     rig.first().turn_until("the buffers", Clerk::is_idle);
     rig.second.turn_until("the end", Clerk::is_idle);
     assert!(settled.wait(PATIENCE), "it does not settle");
+    rig.finish();
+}
+
+/// Requests of each kind that must end on the open way while the other is frozen and full.
+const PROGRESS: usize = 500;
+
+/// Reads, writes and flushes on `clerk`, until so many of each have ended well; they take the open way.
+fn progress(clerk: &mut Clerk) {
+    for round in 0..PROGRESS {
+        let start = (round as u64 * 8) % 1024;
+        let mut open = BTreeSet::new();
+        open.extend(clerk.submit(WRITE, extent(start, 8), None));
+        open.extend(clerk.submit(Operation::Read, extent(start, 32), None));
+        open.extend(clerk.submit(Operation::Flush, Extent::NONE, None));
+        assert_eq!(open.len(), 3, "no room");
+        let endings = clerk.turn_until("the open way", |clerk| open.is_disjoint(clerk.open()));
+        assert!(endings.iter().all(|(_, result)| result.is_ok()), "{endings:?}");
+    }
+}
+
+#[test]
+fn a_frozen_path_with_a_full_queue_stops_no_read_write_or_flush_on_another() {
+    let Some(mut rig) = Rig::new() else { return };
+    rig.storage.freeze();
+    let depth = fill(&mut rig);
+    assert!(depth > 32, "only {depth} attempts are on the frozen path");
+    progress(rig.first());
+    progress(&mut rig.second);
+    assert_eq!(rig.first().open().len(), depth, "all of them still hang");
+    rig.storage.thaw();
+    let endings = rig.first().turn_until("what hung", Clerk::is_idle);
+    assert!(endings.len() == depth && endings.iter().all(|(_, result)| result.is_ok()), "{endings:?}");
+    rig.finish();
+}
+
+/// Writes the freezing way, each to blocks of its own, until it takes no more from the first queue; how many it took.
+fn fill(rig: &mut Rig) -> usize {
+    let starts = (1024..BLOCKS).step_by(FREEZING as usize);
+    for (taken, start) in starts.enumerate() {
+        let cookie = rig.first().submit(WRITE, extent(start, FREEZING), None).unwrap();
+        let endings = rig.first().turn();
+        if let Some((ended, result)) = endings.into_iter().next() {
+            // The frozen path had no room: it went the open way.
+            assert!(ended == cookie && result.is_ok(), "{result:?}");
+            return taken;
+        }
+    }
+    panic!("the frozen path is never full");
+}
+
+#[test]
+fn round_robin_goes_on_when_one_of_two_paths_freezes() {
+    let Some(mut rig) = Rig::new() else { return };
+    rig.volume.set_policy(RoundRobin::default()).unwrap();
+    rig.storage.freeze();
+    let mut done = 0;
+    let mut start = 0;
+    while done < 4 * PROGRESS {
+        let clerk = rig.first();
+        // Enough to fill the frozen path with some to spare.
+        while clerk.open().len() < WINDOW {
+            start = (start + 8) % 2000;
+            clerk.submit(WRITE, extent(start, 8), None).unwrap();
+        }
+        let endings = clerk.turn_until("the open way", |clerk| clerk.open().len() < WINDOW);
+        assert!(endings.iter().all(|(_, result)| result.is_ok()), "{endings:?}");
+        done += endings.len();
+    }
+    rig.storage.thaw();
+    rig.first().turn_until("what hung", Clerk::is_idle);
+    rig.finish();
+}
+
+#[test]
+fn a_read_behind_a_frozen_write_is_answered_the_open_way() {
+    let Some(mut rig) = Rig::suspecting_after(Duration::from_millis(50)) else { return };
+    let write = rig.hang(None);
+    let read = rig.first().submit(Operation::Read, extent(100, FREEZING), None).unwrap();
+    let endings = rig.first().turn_until("the read", |clerk| !clerk.open().contains(&read));
+    assert!(matches!(endings.as_slice(), [(cookie, Ok(()))] if *cookie == read), "{endings:?}");
+    assert!(rig.first().open().contains(&write), "its fate is unknown, and there is no fence");
+    rig.storage.thaw();
+    let endings = rig.first().turn_until("the write", Clerk::is_idle);
+    assert!(matches!(endings.as_slice(), [(cookie, Ok(()))] if *cookie == write), "{endings:?}");
     rig.finish();
 }

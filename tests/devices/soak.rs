@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use mpio::path::QueueIndex;
+use mpio::policy::RoundRobin;
 use mpio::{Health, NoPath, Pool, Tick, Volume};
 
 use crate::clerk::{Clerk, PATIENCE};
@@ -141,10 +142,27 @@ impl Soak {
         }
     }
 
+    /// Every path is trusted again: each takes its part in reading everything, on each queue.
+    fn use_every_path(&mut self) {
+        self.volume.set_policy(RoundRobin::default()).unwrap();
+        for traffic in &mut self.traffic {
+            let before = completed(&self.volume);
+            let limit = Tick::now().after(PATIENCE);
+            while completed(&self.volume).iter().zip(&before).any(|(after, before)| after == before) {
+                assert!(
+                    Tick::now() < limit,
+                    "a path is up and not used: {before:?}, {:?}",
+                    completed(&self.volume)
+                );
+                traffic.clerk.read_all(BLOCKS, MOST_BLOCKS);
+            }
+        }
+    }
+
     /// Reads everything through the volume, and closes it.
     fn check(&mut self) {
+        self.use_every_path();
         for traffic in &mut self.traffic {
-            traffic.clerk.read_all(BLOCKS, MOST_BLOCKS);
             traffic.clerk.clear_shelf();
         }
         assert_eq!(self.pool.available(), (BUFFERS * u32::from(QUEUES)) as usize, "every buffer is back");
@@ -155,6 +173,11 @@ impl Soak {
         self.traffic.clear();
         assert!(settled.wait(PATIENCE), "the volume does not close");
     }
+}
+
+/// Attempts that succeeded, by path.
+fn completed(volume: &Volume) -> Vec<u64> {
+    volume.status().paths.iter().map(mpio::PathStatus::completed).collect()
 }
 
 fn number(variable: &str) -> Option<u64> {

@@ -45,6 +45,15 @@ impl Names {
                 true => attribute.tokens + item_len(&rest[attribute.tokens..]),
             };
         }
+        // `mod $name { … }` in a macro: one level deeper, whatever its name.
+        if let [TokenTree::Ident(keyword), dollar, TokenTree::Ident(name), TokenTree::Group(body), ..] = rest
+            && keyword == "mod"
+            && is_punct(dollar, '$')
+        {
+            let inner: Vec<String> = module.iter().cloned().chain([name.to_string()]).collect();
+            self.read(body.stream(), &inner);
+            return 4;
+        }
         if let Some((name, body)) = module_at(rest) {
             let inner: Vec<String> = module.iter().cloned().chain([name]).collect();
             match body {

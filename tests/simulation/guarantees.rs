@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use mpio::path::{CacheScope, FenceSupport};
+use mpio::path::{AccessState, CacheScope, FenceSupport};
 use mpio::sim::{LinkFault, LinkProfile, Options};
 use mpio::{Durability, Operation, Unmap};
 use proptest::prelude::*;
@@ -22,7 +22,18 @@ fn operation() -> impl Strategy<Value = Operation> {
 }
 
 fn fault() -> impl Strategy<Value = LinkFault> {
-    prop_oneof![Just(LinkFault::Dead), Just(LinkFault::Silent), Just(LinkFault::Stuck)]
+    prop_oneof![
+        4 => Just(LinkFault::Dead),
+        4 => Just(LinkFault::Silent),
+        4 => Just(LinkFault::Stuck),
+        2 => Just(LinkFault::Short),
+        1 => Just(LinkFault::Crash),
+    ]
+}
+
+fn access() -> impl Strategy<Value = AccessState> {
+    use AccessState::{Inaccessible, NonOptimized, Optimized, Standby, Transitioning};
+    prop::sample::select(vec![Optimized, Optimized, NonOptimized, Transitioning, Standby, Inaccessible])
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -30,7 +41,9 @@ fn step() -> impl Strategy<Value = Step> {
         3 => Just(None),
         1 => (1u64..60).prop_map(|millis| Some(Duration::from_millis(millis))),
     ];
-    let submit = (0usize..2, operation(), 0..BLOCKS, 1u32..8, deadline).prop_map(
+    // Mostly where they overlap.
+    let start = prop_oneof![3 => 0u64..8, 1 => 0..BLOCKS];
+    let submit = (0usize..2, operation(), start, 1u32..8, deadline).prop_map(
         |(queue, operation, start, blocks, deadline)| Step::Submit {
             queue,
             operation,
@@ -50,21 +63,43 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0usize..6).prop_map(Step::Remove),
         2 => (0usize..20).prop_map(Step::Cancel),
         1 => (0usize..4).prop_map(Step::Policy),
+        2 => (0usize..2).prop_map(Step::Pause),
+        2 => (0usize..6, access()).prop_map(|(path, state)| Step::Access(path, state)),
+        3 => (0usize..2).prop_map(Step::Resume),
     ]
 }
 
-fn profile() -> impl Strategy<Value = LinkProfile> {
+/// Links of one volume: one kind of fence, since what waits where there is none hides what should not wait, or all kinds;
+/// no volatile cache, one behind all, one each, or any of a few.
+fn profiles() -> impl Strategy<Value = Vec<LinkProfile>> {
     let fence = prop_oneof![
         4 => Just(FenceSupport::Proven),
         2 => Just(FenceSupport::Assumed(Duration::from_millis(50))),
         1 => Just(FenceSupport::None),
     ];
-    let cache = prop_oneof![Just(None), Just(Some(CacheScope("cache".to_owned())))];
-    (fence, cache, 1u32..40).prop_map(|(fence, cache, depth)| {
-        let mut profile = LinkProfile::default();
-        (profile.fence, profile.cache, profile.depth) = (fence, cache, depth);
-        profile
+    let caches =
+        prop_oneof![Just(vec![None]), Just(some_caches(1)), Just(some_caches(4)), Just(mixed_caches())];
+    let link = (1u32..40, any::<prop::sample::Index>());
+    let mixed = prop_oneof![4 => Just(false), 1 => Just(true)];
+    (fence, mixed, caches, prop::collection::vec(link, 1..5)).prop_map(|(fence, mixed, caches, links)| {
+        let kinds = [FenceSupport::Proven, FenceSupport::Assumed(Duration::from_millis(50))];
+        let profile = |(number, (depth, index)): (usize, (u32, prop::sample::Index))| {
+            let mut profile = LinkProfile::default();
+            profile.fence = if mixed { kinds[number % 2] } else { fence };
+            let cache = if caches.len() == 4 { number } else { index.index(caches.len()) };
+            (profile.cache, profile.depth) = (caches[cache].clone(), depth);
+            profile
+        };
+        links.into_iter().enumerate().map(profile).collect()
     })
+}
+
+fn some_caches(count: usize) -> Vec<Option<CacheScope>> {
+    (0..count).map(|number| Some(CacheScope(format!("cache {number}")))).collect()
+}
+
+fn mixed_caches() -> Vec<Option<CacheScope>> {
+    std::iter::once(None).chain(some_caches(2)).collect()
 }
 
 proptest! {
@@ -72,14 +107,13 @@ proptest! {
 
     #[test]
     fn nothing_is_lost_doubled_or_overwritten_whatever_happens(
-        profile in profile(),
-        links in 1usize..5,
+        links in profiles(),
         seed in any::<u64>(),
         steps in prop::collection::vec(step(), 1..300),
     ) {
-        let mut options = Options::new(vec![profile; links]);
+        let mut options = Options::new(links);
         options.seed = seed;
-        let mut harness = Harness::new(options);
+        let mut harness = Harness::new(&options);
         for step in &steps {
             harness.carry_out(step);
         }
@@ -88,14 +122,14 @@ proptest! {
 
     #[test]
     fn a_dropped_queue_leaves_nothing_that_lands_later(
-        profile in profile(),
+        links in profiles(),
         seed in any::<u64>(),
         before in prop::collection::vec(step(), 1..80),
         after in prop::collection::vec(step(), 1..80),
     ) {
-        let mut options = Options::new(vec![profile; 3]);
+        let mut options = Options::new(links);
         options.seed = seed;
-        let mut harness = Harness::new(options);
+        let mut harness = Harness::new(&options);
         for step in &before {
             harness.carry_out(step);
         }

@@ -16,7 +16,7 @@ fn two_links() -> Options {
 
 #[test]
 fn everything_completes_over_healthy_links() {
-    let mut harness = Harness::new(two_links());
+    let mut harness = Harness::new(&two_links());
     for block in 0..32 {
         harness.submit(block % 2, WRITE, block as u64, 2, None);
         harness.submit(block % 2, Operation::Read, block as u64, 1, None);
@@ -28,7 +28,7 @@ fn everything_completes_over_healthy_links() {
 
 #[test]
 fn reads_and_writes_go_on_over_the_other_link_when_one_dies() {
-    let mut harness = Harness::new(two_links());
+    let mut harness = Harness::new(&two_links());
     harness.sim.break_link(0, LinkFault::Dead);
     for block in 0..32 {
         harness.submit(0, WRITE, block, 1, None);
@@ -41,7 +41,7 @@ fn reads_and_writes_go_on_over_the_other_link_when_one_dies() {
 
 #[test]
 fn a_read_on_a_silent_link_is_answered_by_another() {
-    let mut harness = Harness::new(two_links());
+    let mut harness = Harness::new(&two_links());
     harness.sim.break_link(0, LinkFault::Silent);
     harness.submit(0, Operation::Read, 1, 1, None);
     harness.submit(0, Operation::Read, 2, 1, None);
@@ -56,7 +56,7 @@ fn without_a_fence_a_write_waits_until_its_silent_link_answers() {
     for link in &mut options.links {
         link.fence = FenceSupport::None;
     }
-    let mut harness = Harness::new(options);
+    let mut harness = Harness::new(&options);
     harness.sim.break_link(0, LinkFault::Stuck);
     harness.submit(0, WRITE, 1, 1, None);
     harness.submit(0, WRITE, 2, 1, None);
@@ -74,7 +74,7 @@ fn a_write_given_up_bars_newer_ones_to_its_blocks_on_every_queue_until_it_is_fen
     for link in &mut options.links {
         link.fence = FenceSupport::None;
     }
-    let mut harness = Harness::new(options);
+    let mut harness = Harness::new(&options);
     harness.sim.break_link(0, LinkFault::Stuck);
     harness.sim.break_link(1, LinkFault::Stuck);
     harness.submit(0, WRITE, 1, 4, Some(MILLI * 5));
@@ -95,7 +95,7 @@ fn a_newer_write_goes_on_when_another_queue_hears_that_the_older_one_has_ended()
     for link in &mut options.links {
         link.fence = FenceSupport::None;
     }
-    let mut harness = Harness::new(options);
+    let mut harness = Harness::new(&options);
     harness.sim.break_link(0, LinkFault::Stuck);
     harness.sim.break_link(1, LinkFault::Stuck);
     harness.submit(0, WRITE, 1, 4, Some(MILLI * 5));
@@ -114,7 +114,7 @@ fn a_newer_write_goes_on_when_another_queue_hears_that_the_older_one_has_ended()
 fn with_no_path_left_requests_are_held_and_then_fail_as_not_sent() {
     let mut options = two_links();
     options.no_path = NoPath::hold(MILLI * 100);
-    let mut harness = Harness::new(options);
+    let mut harness = Harness::new(&options);
     harness.sim.break_link(0, LinkFault::Dead);
     harness.sim.break_link(1, LinkFault::Dead);
     harness.run(MILLI * 5);
@@ -134,7 +134,7 @@ fn with_no_path_left_requests_are_held_and_then_fail_as_not_sent() {
 
 #[test]
 fn a_removed_path_goes_once_every_queue_has_let_go() {
-    let mut harness = Harness::new(two_links());
+    let mut harness = Harness::new(&two_links());
     harness.submit(0, WRITE, 1, 1, None);
     harness.submit(1, WRITE, 2, 1, None);
     let first = harness.sim.status().paths[0].id;
@@ -148,7 +148,7 @@ fn a_removed_path_goes_once_every_queue_has_let_go() {
 
 #[test]
 fn a_closed_volume_ends_every_request_and_settles() {
-    let mut harness = Harness::new(two_links());
+    let mut harness = Harness::new(&two_links());
     harness.sim.break_link(0, LinkFault::Stuck);
     harness.sim.break_link(1, LinkFault::Stuck);
     harness.submit(0, WRITE, 1, 1, None);
@@ -172,7 +172,7 @@ fn a_link_that_was_lost_with_writes_out_is_fenced_and_comes_back_when_restored()
     for seed in 0..32 {
         let mut options = two_links();
         options.seed = seed;
-        let mut harness = Harness::new(options);
+        let mut harness = Harness::new(&options);
         for block in 0..32 {
             harness.submit(1, WRITE, block, 1, None);
         }

@@ -159,13 +159,31 @@ fn is_swap(swaps: &str, device: u64) -> bool {
 }
 
 fn taken(path: &Path, patience: Duration) -> String {
-    let holders = fs::metadata(path).map(|found| Node::of(found.rdev()).holders()).unwrap_or_default();
-    let by = if holders.is_empty() { "another user".to_owned() } else { holders.join(", ") };
-    format!(
-        "is claimed by {by} and was not released within {} ms; stop what uses it (a previous instance, multipathd, \
-         LVM, MD), or wait longer",
-        patience.as_millis()
-    )
+    let found = fs::metadata(path).ok();
+    let holders = found.as_ref().map(|found| Node::of(found.rdev()).holders()).unwrap_or_default();
+    let (by, remedy) = if found.is_some_and(|found| is_open_here(&found)) {
+        (
+            "this process already".to_owned(),
+            "name each path once, and close one volume before another takes its paths",
+        )
+    } else {
+        let by = if holders.is_empty() { "another user".to_owned() } else { holders.join(", ") };
+        (by, "stop what uses it (a previous instance, multipathd, LVM, MD), or wait longer")
+    };
+    format!("is claimed by {by} and was not released within {} ms; {remedy}", patience.as_millis())
+}
+
+/// Whether this process has the same device or file open, by whatever name.
+fn is_open_here(found: &Metadata) -> bool {
+    let same = |open: &Metadata| {
+        if found.file_type().is_block_device() {
+            open.file_type().is_block_device() && open.rdev() == found.rdev()
+        } else {
+            (open.dev(), open.ino()) == (found.dev(), found.ino())
+        }
+    };
+    let Ok(entries) = fs::read_dir("/proc/self/fd") else { return false };
+    entries.flatten().filter_map(|entry| fs::metadata(entry.path()).ok()).any(|open| same(&open))
 }
 
 #[allow(clippy::disallowed_methods, reason = "connecting blocks, on a thread of the path's own")]

@@ -96,7 +96,8 @@ impl BlockDevice {
     }
 
     /// Assumes that nothing sent through a connection takes effect any more `span` after the kernel has answered the
-    /// last of it. Without this, a write that ended in an error of a fabric waits until this path works again.
+    /// last of it. Without this, a write that ended in an error of a fabric is never known to be over: it waits until its
+    /// deadline, or until the volume is closed, and this path cannot be removed before.
     ///
     /// `span` must be longer than the fabric and the target can hold a command that the kernel has given up.
     #[must_use]

@@ -4,6 +4,7 @@ use crate::path::{Identifier, IdentifierKind};
 
 /// The identifiers of the logical unit (association 0) in a page, those that are unique in the world. Reads what is
 /// whole of a page that was cut off; gives none for anything that is not such a page.
+#[allow(unreachable_pub, reason = "reached from outside by the fuzzer alone, behind a feature")]
 pub fn identifiers(page: &[u8]) -> Vec<Identifier> {
     let [_, 0x83, high, low, rest @ ..] = page else { return Vec::new() };
     let len = usize::from(u16::from_be_bytes([*high, *low]));

@@ -118,8 +118,8 @@ fn a_connection_lost_before_its_queue_opens_gives_none() {
     let open = rig.path.open_queue(QueueIndex(1)).unwrap();
     rig.faults.fail();
     rig.faults.restore();
-    let mut reactor = crate::Reactor::new(Vec::new(), 8).unwrap();
-    assert!(open.open(&mut reactor, crate::Port::new(0)).is_err());
+    let mut reactor = crate::reactor::Reactor::new(Vec::new(), 8).unwrap();
+    assert!(open.open(&mut reactor, crate::reactor::Port::new(0)).is_err());
 }
 
 #[test]

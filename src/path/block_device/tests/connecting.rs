@@ -68,7 +68,7 @@ fn a_file_has_one_claim_that_lives_as_long_as_its_queue() {
         let dir = TempDir::new();
         let path = dir.file("disk", 1 << 20);
         let mut rig = Rig::new(BlockDevice::new(&path), mode);
-        assert!(refusal(&path).contains("is claimed by another user"));
+        assert!(refusal(&path).contains("is claimed by this process already"));
         rig.write(Operation::Write(Durability::Cached), extent(0, 1), 1);
         drop(rig);
         BlockDevice::new(&path).connect(FIRST).unwrap();

@@ -108,7 +108,10 @@ fn a_claimed_device_is_refused_until_its_claim_is_gone() {
     for mode in MODES {
         let rig = Rig::new(BlockDevice::new(loops.device(0)), mode);
         let refused = refusal(loops.device(0));
-        assert!(refused.contains("is claimed by another user") && refused.contains("30 ms"), "{refused}");
+        assert!(
+            refused.contains("is claimed by this process already") && refused.contains("30 ms"),
+            "{refused}"
+        );
         drop(rig);
         BlockDevice::new(loops.device(0)).connect(FIRST).unwrap();
     }

@@ -226,7 +226,7 @@ impl Rig {
                     self.take_back(attempt, Status::Released);
                 }
                 Outcome::GaveUp(id, fault) => {
-                    let slot = &mut self.slots[(id.index as usize)];
+                    let slot = &mut self.slots[id.index as usize];
                     assert_eq!(slot.status, Status::Out, "{id:?} is given up once, while it is out");
                     slot.status = Status::GivenUp(fault);
                     slot.gave_up = Some(fault);
