@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crossbeam::queue::SegQueue;
 
-use crate::reactor::Port;
+use crate::reactor::{Port, ReactorEvent};
 
 /// Files that the kernel's own table has room for; those beyond are named by descriptor, which costs a little more.
 pub(super) const FIXED: u16 = 128;
@@ -21,6 +21,17 @@ pub(crate) struct Registered {
 impl Registered {
     pub(super) fn slot(&self) -> u16 {
         self.slot
+    }
+
+    /// Names the ring among all that exist: the list of departed slots is kept by both.
+    pub(super) fn ring(&self) -> usize {
+        Arc::as_ptr(&self.departed).addr()
+    }
+
+    /// Whether the event is of an operation for this file. A path queue must look before it believes one: another path
+    /// may have handed it on.
+    pub(crate) fn owns(&self, event: &ReactorEvent) -> bool {
+        event.slot == self.slot && event.ring == self.ring()
     }
 }
 
@@ -62,6 +73,11 @@ pub(super) enum Owner {
 }
 
 impl Files {
+    /// Names the ring among all that exist.
+    pub(super) fn ring(&self) -> usize {
+        Arc::as_ptr(&self.departed).addr()
+    }
+
     /// The slot that the next file gets, `None` if there are 65,536.
     pub(super) fn vacancy(&self) -> Option<u16> {
         let free = self.entries.iter().position(Option::is_none).unwrap_or(self.entries.len());

@@ -50,13 +50,25 @@ impl Port {
     }
 }
 
-/// The end of something that a path put on the ring.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The end of something that a path put on the ring. Only the ring makes one, once for each operation: a path that wraps
+/// another can hand it on, and that is all.
+#[derive(Debug, PartialEq, Eq)]
 pub struct ReactorEvent {
     /// The path's own word for it.
-    pub token: u32,
+    pub(crate) token: u32,
     /// A count, or a negated `errno`.
-    pub result: i32,
+    pub(crate) result: i32,
+    /// Which file on which ring it is of.
+    slot: u16,
+    ring: usize,
+}
+
+impl ReactorEvent {
+    /// An event of no ring.
+    #[cfg(test)]
+    pub(crate) const fn of_no_ring() -> Self {
+        Self { token: 0, result: 0, slot: 0, ring: 0 }
+    }
 }
 
 /// The ring takes no more at present.
@@ -137,8 +149,7 @@ impl Reactor {
         }
     }
 
-    /// Submits, then sleeps until there is an event, a wake that was not taken, or `until`; in one system call where
-    /// there is a ring. Can return early, for instance at a signal.
+    /// Submits, then sleeps until there is an event, a wake that was not taken, or `until`. Can return early, for instance at a signal.
     pub(crate) fn wait(&mut self, until: Option<Tick>) {
         if self.ready.collect() {
             return self.flush();

@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::thread::{self, ThreadId};
 
 use io_uring::squeue::Entry;
 use io_uring::types::{Fd, SubmitArgs, TimeoutFlags, Timespec};
@@ -27,6 +28,9 @@ const BELL: u64 = OWN;
 const CANCEL: u64 = OWN | 1;
 const GREETING: u64 = OWN | 2;
 const ALARM: u64 = OWN | 3;
+const REMOVAL: u64 = OWN | 4;
+/// The bell's words have the number of the thread that armed it, counted by this ring, in the bits from here on.
+const ROUND: u32 = 8;
 
 /// Completion entries that are kept free for the bell and the alarms.
 const HEADROOM: u32 = 16;
@@ -46,13 +50,17 @@ unsafe impl Send for Span {}
 
 /// One ring with the files and buffers registered on it.
 pub(super) struct Ring {
-    /// Dropped before `buffers`: the kernel unpins registered memory before it is unmapped.
+    /// Dropped before `buffers`. The kernel may unpin registered memory later: the pins keep the pages, and memory under a
+    /// lease is never unmapped.
     uring: IoUring,
     buffers: Buffers,
     files: Files,
     /// Whether the kernel took a table for files.
     has_table: bool,
     bell: Bell,
+    /// The thread that slept on the ring last, and how many there were before it.
+    sleeper: Option<ThreadId>,
+    round: u32,
     /// When the earliest alarm that is known to be on the ring goes off, and how many there are.
     alarm: Tick,
     alarms: u32,
@@ -88,6 +96,8 @@ impl Ring {
             files: Files::default(),
             has_table: false,
             bell: Bell::Lasting,
+            sleeper: None,
+            round: 0,
             alarm: Tick::MAX,
             alarms: 0,
             alarm_time: Timespec::new(),
@@ -221,6 +231,10 @@ impl Ring {
 
     /// How an operation names its file.
     fn target(&self, at: &Registered) -> Result<(Fd, squeue::Flags), NoRoom> {
+        if at.ring() != self.files.ring() {
+            // Registered with another reactor: the slot means another file here.
+            return Err(NoRoom);
+        }
         let entry = self.files.get(at.slot()).ok_or(NoRoom)?;
         Ok(if entry.fixed {
             (Fd(i32::from(at.slot())), squeue::Flags::FIXED_FILE)
@@ -245,7 +259,7 @@ impl Ring {
 
     /// Asks the kernel to cancel an operation: a hint, and the operation's own event comes in any case.
     pub(super) fn cancel(&mut self, at: &Registered, token: u32) {
-        if self.in_flight >= self.limit {
+        if self.in_flight >= self.limit || at.ring() != self.files.ring() {
             return;
         }
         let entry = opcode::AsyncCancel::new(address(at, token)).build().user_data(CANCEL);
@@ -303,8 +317,19 @@ impl Ring {
     /// Can return early.
     pub(super) fn wait(&mut self, bell: BorrowedFd<'_>, until: Option<Tick>) {
         self.sweep();
+        self.settle_in();
         self.arm(bell);
+        if let Bell::Lasting | Bell::Single = self.bell {
+            // Without the bell on the ring a wake would be slept over.
+            return self.submit();
+        }
         let until = until.filter(|&until| !self.set_alarm(until));
+        // Two calls are faster than one that submits and sleeps, by half at a depth of one: in the one call the thread is
+        // asleep before its I/O has been handed to the driver's worker.
+        self.submit_queued();
+        if !self.uring.completion().is_empty() {
+            return;
+        }
         let span = until.map(|until| Timespec::from(until.since(Tick::now())));
         let arguments = match &span {
             Some(span) => SubmitArgs::new().timespec(span),
@@ -338,6 +363,29 @@ impl Ring {
         set
     }
 
+    /// Another thread than before is about to sleep: it needs a bell and an alarm of its own, since those of the earlier
+    /// thread are heard only when that thread next leaves the kernel, which a hung system call may keep it from.
+    fn settle_in(&mut self) {
+        let me = Some(thread::current().id());
+        if self.sleeper == me {
+            return;
+        }
+        let moved = self.sleeper.replace(thread::current().id()).is_some();
+        self.alarm = Tick::MAX;
+        if moved && let Bell::LastingArmed | Bell::SingleArmed = self.bell {
+            let removal = opcode::PollRemove::new(self.bell_word()).build().user_data(REMOVAL);
+            // SAFETY: the operation touches no memory. If there is no room for it, the old bell rings for nothing.
+            let _ = unsafe { self.push(&removal) };
+            self.round = self.round.wrapping_add(1);
+            self.bell = if self.bell == Bell::LastingArmed { Bell::Lasting } else { Bell::Single };
+        }
+    }
+
+    /// What the present bell's completions bear.
+    const fn bell_word(&self) -> u64 {
+        BELL | (self.round as u64) << ROUND
+    }
+
     /// Has the ring watch `bell`. Put there when it is already readable, it completes at once.
     fn arm(&mut self, bell: BorrowedFd<'_>) {
         let (lasting, armed) = match self.bell {
@@ -346,7 +394,10 @@ impl Ring {
             Bell::LastingArmed | Bell::SingleArmed => return,
         };
         let events = libc::POLLIN.unsigned_abs().into();
-        let entry = opcode::PollAdd::new(Fd(bell.as_raw_fd()), events).multi(lasting).build().user_data(BELL);
+        let entry = opcode::PollAdd::new(Fd(bell.as_raw_fd()), events)
+            .multi(lasting)
+            .build()
+            .user_data(self.bell_word());
         // SAFETY: the operation touches no memory of ours.
         if unsafe { self.push(&entry) }.is_ok() {
             self.bell = armed;
@@ -357,11 +408,14 @@ impl Ring {
     pub(super) fn next(&mut self) -> Option<(Port, ReactorEvent)> {
         loop {
             let entry = self.uring.completion().next()?;
-            let event = ReactorEvent { token: low_word(entry.user_data()), result: entry.result() };
             if entry.user_data() & OWN != 0 {
                 self.own_event(&entry);
-            } else if let Some(port) = self.owner(slot_of(entry.user_data())) {
-                return Some((port, event));
+                continue;
+            }
+            let slot = slot_of(entry.user_data());
+            if let Some(port) = self.owner(slot) {
+                let (token, result) = (low_word(entry.user_data()), entry.result());
+                return Some((port, ReactorEvent { token, result, slot, ring: self.files.ring() }));
             }
         }
     }
@@ -376,7 +430,7 @@ impl Ring {
             (self.alarm, self.alarms) = (Tick::MAX, self.alarms.saturating_sub(1));
             return;
         }
-        if cqueue::more(entry.flags()) {
+        if entry.user_data() != self.bell_word() || cqueue::more(entry.flags()) {
             return;
         }
         // Also ends when the thread that armed it does.

@@ -96,7 +96,7 @@ impl Queue {
     }
 
     /// Polls, and, as long as nothing has ended, sleeps until something happens or `until` is reached (`None`: for as
-    /// long as it takes). One system call sends and sleeps. A queue that [is finished](Self::is_finished) does not sleep:
+    /// long as it takes). A queue that [is finished](Self::is_finished) does not sleep:
     /// nothing is left to happen.
     pub fn wait(&mut self, until: Option<Tick>, completions: &mut Vec<Completion>) {
         let Some(core) = &mut self.core else { return };

@@ -1,5 +1,6 @@
 //! Files and devices that cannot be paths, and claims that must be free again afterwards.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -29,6 +30,22 @@ fn patient(path: impl Into<PathBuf>) -> BlockDevice {
 
 fn build(device: BlockDevice) -> Result<Volume, mpio::Error> {
     builder().path(device).build()
+}
+
+/// Asserts that nothing here has the device or file open, and that it can be claimed. With patience: a program that
+/// another test starts has everything open for a moment.
+#[track_caller]
+fn assert_free(path: &Path) {
+    let found = std::fs::metadata(path).unwrap();
+    let entries = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let open = entries.filter_map(|entry| std::fs::metadata(entry.path()).ok());
+    let same = |open: std::fs::Metadata| match found.rdev() {
+        0 => (open.dev(), open.ino()) == (found.dev(), found.ino()),
+        device => open.rdev() == device,
+    };
+    assert!(!open.into_iter().any(same), "{} is still open", path.display());
+    let volume = build(BlockDevice::new(path).claim_timeout(BOUND)).unwrap();
+    assert!(volume.close(BOUND).wait(BOUND));
 }
 
 /// Refused on building, and on adding to a volume that goes on.
@@ -101,9 +118,8 @@ fn a_path_that_is_refused_leaves_its_claim_free() {
     rig.serves();
     rig.finish(&[]);
     assert!(second.close(BOUND).wait(BOUND));
-    // As soon as it has settled, without a moment's patience.
-    let both = [build(device(&file)).unwrap(), build(device(&other)).unwrap()];
-    drop(both);
+    assert_free(&file);
+    assert_free(&other);
 }
 
 #[test]
@@ -116,11 +132,12 @@ fn a_removed_path_leaves_its_claim_free_when_that_has_settled() {
         let only = rig.volume.status().paths[0].id;
         let settled = rig.volume.remove_path(only).unwrap();
         rig.until("removal", |_| settled.is_settled().then_some(()));
-        rig.volume.add_path(device(&file)).unwrap();
+        assert_free(&file);
+        rig.volume.add_path(patient(&file)).unwrap();
         rig.serves();
     }
     rig.finish(&[]);
-    drop(build(device(&file)).unwrap());
+    assert_free(&file);
 }
 
 #[test]
@@ -191,7 +208,8 @@ fn two_loop_devices_over_one_file_are_two_paths_and_one_named_twice_is_not() {
     assert_says(&text, &["is claimed by this process already"]);
     rig.serves();
     rig.finish(&[]);
-    drop(build(node(first)).unwrap());
+    assert_free(first);
+    assert_free(second);
 }
 
 #[test]
@@ -204,10 +222,10 @@ fn a_loop_device_that_another_has_claimed_is_refused_until_it_is_free() {
     let text = refusal(build(node(loops.device(0))));
     assert_says(&text, &["is claimed by this process already", "within 0 ms"]);
     drop(holder);
-    let volume = build(node(loops.device(0))).unwrap();
+    let volume = build(node(loops.device(0)).claim_timeout(BOUND)).unwrap();
     assert!(exclusive.open(loops.device(0)).is_err(), "the volume has the claim");
     assert!(volume.close(BOUND).wait(BOUND));
-    exclusive.open(loops.device(0)).unwrap();
+    assert_free(loops.device(0));
 }
 
 #[test]
@@ -221,7 +239,7 @@ fn a_mounted_loop_device_is_refused_at_once() {
     let text = refusal(build(node(loops.device(0)).claim_timeout(BOUND)));
     run("umount", &[&place]);
     assert_says(&text, &["is mounted at", &place, "release it first, or name another device"]);
-    drop(build(node(loops.device(0))).unwrap());
+    assert_free(loops.device(0));
 }
 
 #[test]

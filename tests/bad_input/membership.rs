@@ -269,8 +269,8 @@ fn a_device_that_shrinks_takes_its_path_down_until_it_grows_again() {
     };
     sized(&pair.bad, BLOCKS - 1);
     assert_says(
-        &pair.rig.event(&["bad", "down"]),
-        &["has 63 blocks left, the volume has 64", "give the device its size back"],
+        &pair.rig.event(&["bad", "down: has 63 blocks left"]),
+        &["the volume has 64", "give the device its size back"],
     );
     // That it connects does not bring it back.
     let tries = pair.bad.calls(Place::Connect);

@@ -190,6 +190,7 @@ fn a_panic_in_a_destructor_stays_where_it_is() {
         let script = Script::new("lun", "c", &pair.bad.state().medium);
         script.always(place, Act::Panic);
         pair.rig.volume.add_path_with(rank(2), Scripted::new("third", &script)).unwrap();
+        pair.rig.until("opening", |_| (script.calls(Place::Open) > 0).then_some(()));
         pair.rig.serves();
         let settled = pair.rig.volume.close(Duration::from_secs(10));
         drop(pair.rig.queue);

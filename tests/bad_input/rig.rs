@@ -178,12 +178,12 @@ impl Rig {
         fill_of(self.end(cookie))
     }
 
-    /// The next event, from the first on, that says all of `parts`.
+    /// The first event that says all of `parts`; waits for it.
     #[track_caller]
     pub(crate) fn event(&mut self, parts: &[&str]) -> String {
         self.until(&format!("an event with {parts:?}"), |rig| {
-            let told = rig.told.iter().map(ToString::to_string);
-            told.rev().find(|text| parts.iter().all(|part| text.contains(part)))
+            let mut told = rig.told.iter().map(ToString::to_string);
+            told.find(|text| parts.iter().all(|part| text.contains(part)))
         })
     }
 

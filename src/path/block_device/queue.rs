@@ -100,7 +100,11 @@ impl PathQueue for Queue {
     }
 
     fn event(&mut self, _reactor: &mut Reactor, event: ReactorEvent, outcomes: &mut Outcomes<'_>) {
-        self.finish(event.token, event.result, outcomes);
+        if let Route::Ring(file) = &self.route
+            && file.owns(&event)
+        {
+            self.finish(event.token, event.result, outcomes);
+        }
     }
 
     fn poll(&mut self, _reactor: &mut Reactor, _now: Tick, outcomes: &mut Outcomes<'_>) -> Option<Tick> {

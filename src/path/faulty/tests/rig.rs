@@ -195,7 +195,7 @@ impl Rig {
     /// An event for the newest queue.
     pub(super) fn event(&mut self) {
         let mut list = Vec::new();
-        let event = ReactorEvent { token: 0, result: 0 };
+        let event = ReactorEvent::of_no_ring();
         let opened = self.queues.last_mut().unwrap().as_mut().unwrap();
         opened.queue.event(&mut self.reactor, event, &mut Outcomes::new(&mut list));
         self.absorb(list);
