@@ -1,4 +1,4 @@
-//! The only place that names atomics and `UnsafeCell`, so that loom can stand in for them.
+//! The only place that names atomics, so that loom can stand in for them.
 
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
