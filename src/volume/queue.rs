@@ -150,6 +150,19 @@ impl Queue {
         }
     }
 
+    /// Requests that it would take at present.
+    #[inline]
+    pub(crate) fn room(&self) -> usize {
+        self.core.as_ref().map_or(0, |core| core.engine.room())
+    }
+
+    /// Sleeps until something happens, or `until`. To be followed by a poll. Can return early.
+    pub(crate) fn sleep(&mut self, until: Option<Tick>) {
+        if let Some(core) = &mut self.core {
+            core.reactor.wait(until);
+        }
+    }
+
     pub(crate) fn bell(&self) -> Option<Waker> {
         self.core.as_ref().map(|core| core.reactor.bell())
     }

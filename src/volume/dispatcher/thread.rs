@@ -1,0 +1,136 @@
+//! The dispatcher's thread.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::yield_now;
+
+use crossbeam::channel::Receiver;
+
+use crate::io::Completion;
+use crate::os::{Sleepers, spawn_io_thread};
+use crate::time::Tick;
+use crate::volume::bell::Bell;
+use crate::volume::idling::{Idle, Idling};
+use crate::volume::queue::Queue;
+
+use super::door::Door;
+use super::station::Station;
+use crate::error::Error;
+
+/// What handles ask of the thread.
+pub(super) enum Command {
+    /// To serve a queue from now on, under this number.
+    Serve(u64, Queue),
+    /// To open a door to a queue.
+    Open(u64, Box<dyn Door>),
+    /// Nobody will open a door to this queue any more.
+    Leave(u64),
+}
+
+pub(super) struct Thread {
+    commands: Receiver<Command>,
+    bell: Arc<Bell>,
+    stations: Vec<Station>,
+    idling: Idling,
+    completions: Vec<Completion>,
+    sleepers: Sleepers,
+}
+
+impl Thread {
+    /// # Errors
+    /// [`Error::Os`] if no thread is to be had.
+    pub(super) fn start(commands: Receiver<Command>, bell: Arc<Bell>) -> Result<(), Error> {
+        let thread = Self {
+            commands,
+            bell,
+            stations: Vec::new(),
+            idling: Idling::new(),
+            completions: Vec::new(),
+            sleepers: Sleepers::default(),
+        };
+        // The code of paths and policies is guarded where it is called. Should anything else panic, the doors are
+        // dropped, and each tells its other side.
+        let guarded = move || drop(catch_unwind(AssertUnwindSafe(|| thread.run())));
+        spawn_io_thread("mpio-dispatcher", guarded)
+    }
+
+    fn run(mut self) {
+        loop {
+            if self.stations.is_empty() {
+                let Ok(command) = self.commands.recv() else { return };
+                self.obey(command);
+            }
+            while let Ok(command) = self.commands.try_recv() {
+                self.obey(command);
+            }
+            self.turn();
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Serve(id, queue) => {
+                self.stations.push(Station::new(id, queue));
+                self.move_bell();
+            }
+            Command::Open(id, door) => {
+                // To a queue that is over already: dropped, which says so.
+                if let Some(station) = self.station(id) {
+                    station.open(door);
+                }
+            }
+            Command::Leave(id) => {
+                if let Some(station) = self.station(id) {
+                    station.leave();
+                }
+            }
+        }
+    }
+
+    fn station(&mut self, id: u64) -> Option<&mut Station> {
+        self.stations.iter_mut().find(|station| station.id() == id)
+    }
+
+    /// Whichever queue's bell is rung: the thread sleeps on all of them.
+    fn move_bell(&mut self) {
+        self.bell.set_waker(self.stations.first().and_then(Station::bell));
+    }
+
+    fn turn(&mut self) {
+        let now = Tick::now();
+        let (mut busy, mut due) = (false, None);
+        for station in &mut self.stations {
+            let turn = station.turn(now, &mut self.completions);
+            busy |= turn.busy;
+            due = [due, turn.due].into_iter().flatten().min();
+        }
+        if self.stations.iter().any(Station::is_over) {
+            self.stations.retain(|station| !station.is_over());
+            self.move_bell();
+            return;
+        }
+        if busy {
+            return self.idling.busy(now);
+        }
+        match self.idling.idle(now) {
+            Idle::Spin => std::hint::spin_loop(),
+            Idle::Yield => yield_now(),
+            Idle::Sleep => self.sleep(due),
+        }
+    }
+
+    /// Sleeps until something happens, somebody rings, or `until`.
+    fn sleep(&mut self, until: Option<Tick>) {
+        self.bell.arm();
+        if self.commands.is_empty() && !self.stations.iter().any(Station::has_news) {
+            match &mut self.stations[..] {
+                [one] => one.queue().sleep(until),
+                many => {
+                    let queues = many.iter_mut().map(|station| station.queue().wake_fd().ok());
+                    self.sleepers.sleep(queues, until);
+                }
+            }
+        }
+        self.bell.disarm();
+    }
+}
