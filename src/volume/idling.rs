@@ -30,7 +30,22 @@ pub(crate) struct Idling {
 
 impl Idling {
     pub(crate) const fn new() -> Self {
-        Self { since: None, usual: Duration::ZERO }
+        Self::resume(Duration::ZERO)
+    }
+
+    /// One that knows how long it took of late.
+    pub(crate) const fn resume(usual: Duration) -> Self {
+        Self { since: None, usual }
+    }
+
+    /// How long it took of late.
+    pub(crate) const fn usual(&self) -> Duration {
+        self.usual
+    }
+
+    /// Whether there was nothing to do when it was last asked.
+    pub(crate) const fn is_idle(&self) -> bool {
+        self.since.is_some()
     }
 
     /// There was something to do.
