@@ -7,6 +7,8 @@ mod intake;
 mod op;
 mod pieces;
 mod response;
+#[cfg(all(test, not(loom)))]
+mod tests;
 mod transfer;
 
 use std::fmt;

@@ -173,18 +173,18 @@ impl Op {
         loop {
             let mut state = self.lock();
             if let Some(end) = Self::collect_from(&mut state) {
-                let stale = state.waiter.take();
+                let previous = state.waiter.take();
                 drop(state);
-                drop(stale);
+                drop(previous);
                 return Some(end);
             }
             if matches!(&state.waiter, Some(Waiter::Task(known)) if known.will_wake(waker)) {
                 return None;
             }
             if let Some(fresh) = fresh.take() {
-                let stale = state.waiter.replace(fresh);
+                let previous = state.waiter.replace(fresh);
                 drop(state);
-                drop(stale);
+                drop(previous);
                 return None;
             }
             drop(state);
@@ -198,18 +198,18 @@ impl Op {
         if matches!(state.phase, Phase::Given(_) | Phase::Ended(_)) {
             return false;
         }
-        let stale = state.waiter.replace(Waiter::Thread(thread));
+        let previous = state.waiter.replace(Waiter::Thread(thread));
         drop(state);
-        drop(stale);
+        drop(previous);
         true
     }
 
     /// Its owner goes. What is known of the end by then.
     pub(super) fn leave(&self) -> Parting {
         let mut state = self.lock();
-        let (phase, stale) = (std::mem::replace(&mut state.phase, Phase::Left), state.waiter.take());
+        let (phase, previous) = (std::mem::replace(&mut state.phase, Phase::Left), state.waiter.take());
         drop(state);
-        drop(stale);
+        drop(previous);
         // Their memory goes back to its pool here.
         if let Phase::Ended(_) = phase { Parting::Over } else { Parting::UnderWay }
     }

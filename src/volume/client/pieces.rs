@@ -84,13 +84,12 @@ impl Pieces {
     /// Takes a buffer back, for the next in line, who is to be woken.
     pub(super) fn give(&self, buffer: Buffer) -> Option<Waiter> {
         let mut line = self.lock();
-        match line.waiting.pop_front() {
+        if let Some(next) = line.waiting.pop_front() {
             // Under the lock, so that one who leaves the line either is still in it or has the buffer.
-            Some(next) => next.give(buffer),
-            None => {
-                line.free.push(buffer);
-                None
-            }
+            next.give(buffer)
+        } else {
+            line.free.push(buffer);
+            None
         }
     }
 
