@@ -17,14 +17,14 @@ use crate::volume::idling::{Idle, Idling};
 
 use super::ends::Ends;
 use super::intake::Intake;
-use super::op::{End, Home, Op, Parting};
+use super::op::{End, Home, Op, Parting, Waiter};
 use super::pieces::{Pieces, Turn};
 
 pub(super) struct Desk {
     pub(super) geometry: Geometry,
     pub(super) limits: Limits,
     pub(super) ends: Ends,
-    pub(super) intake: Intake<Arc<Op>>,
+    pub(super) intake: Intake<Waiting>,
     pub(super) pieces: Pieces,
     /// Ops that are not in use.
     spare: ArrayQueue<Arc<Op>>,
@@ -32,6 +32,22 @@ pub(super) struct Desk {
     usual_wait: AtomicU64,
     /// The dispatcher's.
     bell: Arc<Bell>,
+}
+
+/// A request that waits to be taken.
+pub(super) struct Waiting {
+    pub(super) op: Arc<Op>,
+    /// `Tick::MAX` for none.
+    pub(super) deadline: Tick,
+}
+
+impl Waiting {
+    /// Ends it, unless it was withdrawn, with an error that says that it was never sent. Who is to be woken.
+    pub(super) fn refuse(&self, error: Error) -> Option<Waiter> {
+        let (request, _) = self.op.take()?;
+        let memory = request.buffer.map_or(Memory::None, Memory::Returned);
+        self.op.end(Err(error), memory)
+    }
 }
 
 impl Desk {
@@ -71,8 +87,9 @@ impl Desk {
 
     /// Sends a request on its way, with its op.
     pub(super) fn send(&self, op: &Arc<Op>, request: Request, home: Home) {
+        let deadline = request.deadline.unwrap_or(Tick::MAX);
         op.queue(request, home);
-        self.intake.push(Arc::clone(op));
+        self.intake.push(Waiting { op: Arc::clone(op), deadline });
         self.bell.ring();
         if self.ends.is_shut() {
             self.refuse_rest();
@@ -82,10 +99,8 @@ impl Desk {
     /// Ends what is on the lane: the door is gone.
     #[cold]
     pub(super) fn refuse_rest(&self) {
-        while let Some(op) = self.intake.pop() {
-            let Some((request, _)) = op.take() else { continue };
-            let memory = request.buffer.map_or(Memory::None, Memory::Returned);
-            if let Some(waiter) = op.end(Err(Error::Closed { fate: Fate::NotSent }), memory) {
+        while let Some(waiting) = self.intake.pop() {
+            if let Some(waiter) = waiting.refuse(Error::Closed { fate: Fate::NotSent }) {
                 waiter.wake();
             }
         }
@@ -97,17 +112,9 @@ impl Desk {
         self.bell.ring();
     }
 
-    /// Has the calling thread wait for the end of a request that was sent with this op, and puts the op back. A request
-    /// that the dispatcher has not taken by its deadline is withdrawn.
-    pub(super) fn wait_for_end(&self, op: Arc<Op>, deadline: Option<Tick>) -> End {
-        if !self.wait(&op, deadline)
-            && let Some(request) = op.withdraw()
-        {
-            let memory = request.buffer.map_or(Memory::None, Memory::Returned);
-            return (Err(Error::DeadlineExceeded { fate: Fate::NotSent }), memory);
-        }
+    /// Has the calling thread wait for the end of a request that was sent with this op, and puts the op back.
+    pub(super) fn wait_for_end(&self, op: Arc<Op>) -> End {
         loop {
-            // Once it was taken the queue keeps the deadline.
             self.wait(&op, None);
             if let Some(end) = op.collect() {
                 self.put_back(op);

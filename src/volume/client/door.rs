@@ -1,18 +1,24 @@
 //! The dispatcher's end of a client.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::buffer::Buffer;
 use crate::error::{Error, Fate};
 use crate::io::{Cookie, Memory};
+use crate::time::Tick;
 use crate::volume::dispatcher::door::{Asked, Door};
 
-use super::desk::Desk;
+use super::desk::{Desk, Waiting};
 use super::op::{Home, Op, Waiter};
 
 /// Lets at most so many requests in at once as it has places.
 pub(in crate::volume) struct ClientDoor {
     desk: Arc<Desk>,
+    /// What was taken from the lane for its deadline to be known, and waits for a place.
+    waiting: VecDeque<Waiting>,
+    /// Not after the first deadline among them.
+    due: Tick,
     places: Vec<Place>,
     free: Vec<u32>,
     /// Who is to be woken with the next call of `notify`.
@@ -30,10 +36,33 @@ impl ClientDoor {
     pub(super) fn new(desk: Arc<Desk>, depth: u32) -> Self {
         Self {
             desk,
+            waiting: VecDeque::new(),
+            due: Tick::MAX,
             places: (0..depth).map(|_| Place { op: None, memory: None }).collect(),
             free: (0..depth).rev().collect(),
             stirred: Vec::with_capacity(depth as usize),
         }
+    }
+
+    /// Whether nothing waits.
+    fn is_deserted(&self) -> bool {
+        self.waiting.is_empty() && self.desk.intake.is_empty()
+    }
+
+    #[cold]
+    fn end_late(&mut self, now: Tick) {
+        let (mut due, stirred) = (Tick::MAX, &mut self.stirred);
+        self.waiting.retain(|waiting| {
+            let is_late = waiting.deadline <= now;
+            if is_late {
+                stirred.extend(waiting.refuse(Error::DeadlineExceeded { fate: Fate::NotSent }));
+            } else {
+                due = due.min(waiting.deadline);
+            }
+            !is_late
+        });
+        self.due = due;
+        self.notify();
     }
 }
 
@@ -41,8 +70,8 @@ impl Door for ClientDoor {
     fn next(&mut self) -> Option<Asked> {
         let number = *self.free.last()?;
         loop {
-            let op = self.desk.intake.pop()?;
-            // Else it was withdrawn.
+            let Waiting { op, .. } = self.waiting.pop_front().or_else(|| self.desk.intake.pop())?;
+            // Else its owner has gone.
             if let Some((mut request, home)) = op.take() {
                 self.free.pop();
                 let memory = request.buffer.is_some().then_some(home);
@@ -54,12 +83,12 @@ impl Door for ClientDoor {
     }
 
     fn is_empty(&self) -> bool {
-        self.free.is_empty() || self.desk.intake.is_empty()
+        self.free.is_empty() || self.is_deserted()
     }
 
     fn is_left(&self) -> bool {
         // In this order: after the last client nothing comes.
-        self.desk.ends.are_clients_gone() && self.desk.intake.is_empty()
+        self.desk.ends.are_clients_gone() && self.is_deserted()
     }
 
     fn end(&mut self, number: u32, result: Result<(), Error>, memory: Memory) {
@@ -80,6 +109,21 @@ impl Door for ClientDoor {
         }
     }
 
+    fn expire(&mut self, now: Tick) -> Option<Tick> {
+        while let Some(waiting) = self.desk.intake.pop() {
+            self.due = self.due.min(waiting.deadline);
+            self.waiting.push_back(waiting);
+        }
+        if self.due <= now {
+            self.end_late(now);
+        }
+        (self.due < Tick::MAX).then_some(self.due)
+    }
+
+    fn is_unread(&self) -> bool {
+        !self.desk.intake.is_empty()
+    }
+
     fn notify(&mut self) {
         for waiter in self.stirred.drain(..) {
             waiter.wake();
@@ -91,6 +135,9 @@ impl Drop for ClientDoor {
     fn drop(&mut self) {
         self.desk.ends.shut();
         self.desk.pieces.close(&mut self.stirred);
+        for waiting in self.waiting.drain(..) {
+            self.stirred.extend(waiting.refuse(Error::Closed { fate: Fate::NotSent }));
+        }
         self.desk.refuse_rest();
         // What the queue took and did not answer, which only a defect of this crate can bring about.
         for place in &mut self.places {

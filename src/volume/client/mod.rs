@@ -4,6 +4,8 @@ mod desk;
 mod door;
 mod ends;
 mod intake;
+#[cfg(all(test, loom))]
+mod loom_models;
 mod op;
 mod pieces;
 mod response;

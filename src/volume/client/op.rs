@@ -119,20 +119,10 @@ impl Op {
         self.begin(Phase::Queued(request, home));
     }
 
-    /// For the door: the request, unless its owner withdrew it.
+    /// For the door: the request, unless its owner has gone.
     pub(super) fn take(&self) -> Option<(Request, Home)> {
-        self.unqueue(Phase::Out)
-    }
-
-    /// For its owner: the request, if it was not taken. To the door it is nothing then, and it is not to be used again:
-    /// it is still on the lane.
-    pub(super) fn withdraw(&self) -> Option<Request> {
-        Some(self.unqueue(Phase::Left)?.0)
-    }
-
-    fn unqueue(&self, next: Phase) -> Option<(Request, Home)> {
         let mut state = self.lock();
-        match std::mem::replace(&mut state.phase, next) {
+        match std::mem::replace(&mut state.phase, Phase::Out) {
             Phase::Queued(request, home) => Some((request, home)),
             other => {
                 state.phase = other;

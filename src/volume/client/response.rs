@@ -6,9 +6,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use crate::error::Error;
+use crate::error::{Error, Fate};
 use crate::io::{Completion, Cookie, Memory, Request};
-use crate::time::Tick;
 
 use super::desk::Desk;
 use super::op::{End, Home, Op};
@@ -22,7 +21,6 @@ use super::op::{End, Home, Op};
 #[must_use = "a response that is dropped withdraws the request, if it is still waiting for its turn"]
 pub struct Response {
     cookie: Cookie,
-    deadline: Option<Tick>,
     stage: Stage,
 }
 
@@ -42,14 +40,14 @@ enum Stage {
 impl Response {
     pub(super) fn send(desk: &Arc<Desk>, request: Request) -> Self {
         let op = desk.op();
-        let (cookie, deadline) = (request.cookie, request.deadline);
+        let cookie = request.cookie;
         desk.send(&op, request, Home::Caller);
-        Self { cookie, deadline, stage: Stage::UnderWay { desk: Arc::clone(desk), op, is_fresh: true } }
+        Self { cookie, stage: Stage::UnderWay { desk: Arc::clone(desk), op, is_fresh: true } }
     }
 
     pub(super) fn refuse(request: Request, error: Error) -> Self {
         let memory = request.buffer.map_or(Memory::None, Memory::Returned);
-        Self { cookie: request.cookie, deadline: None, stage: Stage::Refused(Box::new((Err(error), memory))) }
+        Self { cookie: request.cookie, stage: Stage::Refused(Box::new((Err(error), memory))) }
     }
 
     /// Has the calling thread wait for the end.
@@ -58,10 +56,10 @@ impl Response {
     /// client, as the dispatcher does.
     pub fn wait(mut self) -> Completion {
         let (result, memory) = match replace(&mut self.stage, Stage::Over) {
-            Stage::UnderWay { desk, op, .. } => desk.wait_for_end(op, self.deadline),
+            Stage::UnderWay { desk, op, .. } => desk.wait_for_end(op),
             Stage::Refused(end) => *end,
             // Only its own future takes the end, and who has that one polled to its end.
-            Stage::Over => (Err(Error::Closed { fate: crate::error::Fate::Unknown }), Memory::None),
+            Stage::Over => (Err(Error::Closed { fate: Fate::Unknown }), Memory::None),
         };
         Completion::new(self.cookie, result, memory)
     }

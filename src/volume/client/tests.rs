@@ -183,8 +183,10 @@ fn what_cannot_be_accepted_ends_at_once_with_its_buffer() {
 fn a_door_that_goes_ends_everything_once() {
     let Rig { client, mut door, pool } = rig(2);
     let send = |block| client.write(extent(block), pool.take(BLOCK).unwrap(), Durability::Cached);
-    let (mut taken, mut flush, mut queued) = (send(1), client.flush(), send(2));
+    let (mut taken, mut flush, mut waiting) = (send(1), client.flush(), send(2));
     let held = [door.next(), door.next()];
+    door.expire(Tick::ZERO);
+    let mut queued = send(3);
     let (teller, woken) = tellers();
     assert!(poll(&mut taken, &teller(1)).is_none());
     assert!(poll(&mut queued, &teller(2)).is_none());
@@ -198,8 +200,9 @@ fn a_door_that_goes_ends_everything_once() {
     );
     assert!(matches!(taken.memory, Memory::Quarantined));
     assert!(matches!(flush.memory, Memory::None));
+    assert_eq!(ended(&mut waiting).as_ref().and_then(fate), Some(Fate::NotSent));
     assert!(matches!(queued.memory, Memory::Returned(_)));
-    let late = send(3).wait();
+    let late = send(4).wait();
     assert_eq!(fate(&late), Some(Fate::NotSent));
     assert!(matches!(late.memory, Memory::Returned(_)));
     assert!(matches!(client.read_at(&mut [0; 512], 0), Err(Error::Closed { fate: Fate::NotSent })));
@@ -296,20 +299,38 @@ fn calls_get_the_buffer_in_the_order_in_which_they_asked() {
 }
 
 #[test]
-fn a_deadline_ends_the_wait_for_a_place_and_for_a_buffer() {
+fn a_deadline_ends_the_wait_for_a_place() {
     let mut rig = rig(1);
-    let hasty = rig.client.with_timeout(Duration::from_millis(1));
+    let (teller, woken) = tellers();
     let _holds_the_place = rig.client.flush();
     let request = rig.take().unwrap();
-    let late = |error: &Error| matches!(error, Error::DeadlineExceeded { fate: Fate::NotSent });
-    let completion = hasty.write(extent(0), rig.pool.take(BLOCK).unwrap(), Durability::Cached).wait();
-    assert!(late(completion.result.as_ref().unwrap_err()));
-    assert!(matches!(completion.memory, Memory::Returned(_)));
-    assert!(late(&hasty.read_at(&mut [0; 512], 0).unwrap_err()), "for a place");
-    let buffer = rig.client.inner.desk.pieces.take_now().unwrap();
-    assert!(late(&hasty.read_at(&mut [0; 512], 0).unwrap_err()), "for a buffer");
-    drop(rig.client.inner.desk.pieces.give(buffer));
+    let by = |nanos| Request::flush(Cookie(nanos)).with_deadline(Tick::from_nanos(nanos));
+    let mut responses = [30, 10, 20].map(|nanos| rig.client.submit(by(nanos)));
+    let patient = rig.client.flush();
+    for (task, response) in (0..).zip(&mut responses) {
+        assert!(poll(response, &teller(task)).is_none());
+    }
+    assert!(rig.door.is_unread());
+    assert_eq!(rig.door.expire(Tick::from_nanos(5)), Some(Tick::from_nanos(10)));
+    assert_eq!(rig.door.expire(Tick::from_nanos(20)), Some(Tick::from_nanos(30)));
+    assert_eq!(woken.try_iter().collect::<Vec<_>>(), [1, 2]);
+    let [mut still, mut one, mut other] = responses;
+    for response in [&mut one, &mut other] {
+        let error = ended(response).unwrap().result.unwrap_err();
+        assert!(matches!(error, Error::DeadlineExceeded { fate: Fate::NotSent }));
+    }
+    assert!(ended(&mut still).is_none() && !rig.door.is_left());
     rig.end(request, Ok(()));
-    assert!(rig.take().is_none(), "both were withdrawn");
-    assert!(rig.client.inner.desk.pieces.take_now().is_some());
+    assert!(!rig.door.is_empty());
+    assert_eq!(rig.take().unwrap().deadline, Some(Tick::from_nanos(30)), "the order is kept");
+    drop(patient);
+}
+
+#[test]
+fn a_deadline_ends_the_wait_for_a_buffer() {
+    let rig = rig(1);
+    let _buffer = rig.client.inner.desk.pieces.take_now().unwrap();
+    let hasty = rig.client.with_timeout(Duration::from_millis(1));
+    let error = hasty.read_at(&mut [0; 512], 0).unwrap_err();
+    assert!(matches!(error, Error::DeadlineExceeded { fate: Fate::NotSent }));
 }

@@ -171,7 +171,7 @@ impl<'a> Transfer<'a> {
 
     fn land(&mut self, flight: Flight) {
         let Flight { op, range } = flight;
-        let (result, memory) = self.desk.wait_for_end(op, self.deadline);
+        let (result, memory) = self.desk.wait_for_end(op);
         if let Memory::Returned(buffer) = memory {
             if result.is_ok()
                 && let Data::Into(data) = &mut self.data
