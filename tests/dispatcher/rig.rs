@@ -34,7 +34,7 @@ impl Rig {
             .path(path)
             .pool(&pool)
             .queue_depth(depth)
-            .suspect_after(Duration::from_secs(600))
+            .suspect_after(Duration::from_mins(10))
             .build()
             .unwrap();
         Self { volume, faults, pool, file, _directory: directory }

@@ -2,8 +2,9 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::thread;
+use std::time::Duration;
 
-use mpio::{Cookie, Dispatcher, Error, Memory, Request};
+use mpio::{Cookie, Dispatcher, Error, Memory, Request, Tick};
 
 use crate::rig::{BLOCK, BLOCKS, Rig, next, rest};
 
@@ -72,7 +73,8 @@ fn one_dispatcher_serves_the_queues_of_two_volumes_asleep_or_awake() {
         }
         if round % 10 == 0 {
             // Long enough for the dispatcher to fall asleep; nothing depends on whether it does.
-            thread::sleep(std::time::Duration::from_micros(300));
+            let awhile = Tick::now().after(Duration::from_micros(300));
+            lanes[0].wait(Some(awhile), &mut Vec::new());
         }
     }
     // A flush is at another queue's work: each volume has its own.
