@@ -215,9 +215,9 @@ impl Engine {
         self.requests.len()
     }
 
-    /// Requests that it would take at present.
-    pub(crate) fn room(&self) -> usize {
-        (self.config.depth as usize).saturating_sub(self.requests.len())
+    /// Whether there is no room for a request.
+    pub(crate) fn is_full(&self) -> bool {
+        self.requests.is_full()
     }
 
     /// Attempts that paths hold.

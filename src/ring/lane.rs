@@ -318,6 +318,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::disallowed_methods, reason = "two threads are the point")]
     fn a_million_items_cross_between_threads() {
         let (mut sender, mut receiver) = lane(64);
         let thread = std::thread::spawn(move || {

@@ -12,6 +12,9 @@ use crate::volume::dispatcher::door::{Asked, Door};
 use super::desk::{Desk, Waiting};
 use super::op::{Home, Op, Waiter};
 
+/// Most that is taken from the lane at a time to learn its deadlines: further ones come faster than one can look.
+const BATCH: usize = 1024;
+
 /// Lets at most so many requests in at once as it has places.
 pub(in crate::volume) struct ClientDoor {
     desk: Arc<Desk>,
@@ -19,14 +22,22 @@ pub(in crate::volume) struct ClientDoor {
     waiting: VecDeque<Waiting>,
     /// Not after the first deadline among them.
     due: Tick,
-    places: Vec<Place>,
+    /// Most requests at once that have not ended.
+    depth: u32,
+    /// How many there are.
+    out: u32,
+    /// By number. One whose memory is quarantined keeps its number and no place: what hangs is not to keep others from
+    /// being answered when the volume is closed.
+    taken: Vec<Taken>,
+    /// Numbers that are not in use.
     free: Vec<u32>,
     /// Who is to be woken with the next call of `notify`.
     stirred: Vec<Waiter>,
 }
 
 /// A request that the queue has.
-struct Place {
+#[derive(Default)]
+struct Taken {
     /// `None` once it ended, and if there is none.
     op: Option<Arc<Op>>,
     memory: Option<Home>,
@@ -38,10 +49,24 @@ impl ClientDoor {
             desk,
             waiting: VecDeque::new(),
             due: Tick::MAX,
-            places: (0..depth).map(|_| Place { op: None, memory: None }).collect(),
+            depth,
+            out: 0,
+            taken: (0..depth).map(|_| Taken::default()).collect(),
             free: (0..depth).rev().collect(),
             stirred: Vec::with_capacity(depth as usize),
         }
+    }
+
+    /// Gives it a place, and a number.
+    fn enter(&mut self, taken: Taken) -> u32 {
+        self.out += 1;
+        if let Some(number) = self.free.pop() {
+            self.taken[number as usize] = taken;
+            return number;
+        }
+        self.taken.push(taken);
+        // The queue has no more requests than a `u32` counts.
+        u32::try_from(self.taken.len() - 1).unwrap_or(u32::MAX)
     }
 
     /// Whether nothing waits.
@@ -68,22 +93,21 @@ impl ClientDoor {
 
 impl Door for ClientDoor {
     fn next(&mut self) -> Option<Asked> {
-        let number = *self.free.last()?;
-        loop {
+        while self.out < self.depth {
             let Waiting { op, .. } = self.waiting.pop_front().or_else(|| self.desk.intake.pop())?;
             // Else its owner has gone.
             if let Some((mut request, home)) = op.take() {
-                self.free.pop();
                 let memory = request.buffer.is_some().then_some(home);
-                self.places[number as usize] = Place { op: Some(op), memory };
+                let number = self.enter(Taken { op: Some(op), memory });
                 request.cookie = Cookie(number.into());
                 return Some(Asked::Request(request));
             }
         }
+        None
     }
 
     fn is_empty(&self) -> bool {
-        self.free.is_empty() || self.is_deserted()
+        self.out == self.depth || self.is_deserted()
     }
 
     fn is_left(&self) -> bool {
@@ -92,25 +116,26 @@ impl Door for ClientDoor {
     }
 
     fn end(&mut self, number: u32, result: Result<(), Error>, memory: Memory) {
-        let place = &mut self.places[number as usize];
         if !matches!(memory, Memory::Quarantined) {
             self.free.push(number);
         }
-        if let Some(op) = place.op.take() {
+        if let Some(op) = self.taken[number as usize].op.take() {
+            self.out -= 1;
             self.stirred.extend(op.end(result, memory));
         }
     }
 
     fn release(&mut self, number: u32, buffer: Buffer) {
         self.free.push(number);
-        match self.places[number as usize].memory {
+        match self.taken[number as usize].memory {
             Some(Home::Pieces) => self.stirred.extend(self.desk.pieces.give(buffer)),
             Some(Home::Caller) | None => drop(buffer),
         }
     }
 
     fn expire(&mut self, now: Tick) -> Option<Tick> {
-        while let Some(waiting) = self.desk.intake.pop() {
+        for _ in 0..BATCH {
+            let Some(waiting) = self.desk.intake.pop() else { break };
             self.due = self.due.min(waiting.deadline);
             self.waiting.push_back(waiting);
         }
@@ -140,9 +165,9 @@ impl Drop for ClientDoor {
         }
         self.desk.refuse_rest();
         // What the queue took and did not answer, which only a defect of this crate can bring about.
-        for place in &mut self.places {
-            if let Some(op) = place.op.take() {
-                let memory = if place.memory.is_some() { Memory::Quarantined } else { Memory::None };
+        for taken in &mut self.taken {
+            if let Some(op) = taken.op.take() {
+                let memory = if taken.memory.is_some() { Memory::Quarantined } else { Memory::None };
                 self.stirred.extend(op.end(Err(Error::Closed { fate: Fate::Unknown }), memory));
             }
         }

@@ -156,15 +156,19 @@ fn a_response_dropped_while_it_is_under_way_lets_it_run_on() {
 }
 
 #[test]
-fn quarantined_memory_holds_its_place_until_it_is_released() {
+fn quarantined_memory_keeps_its_number_and_holds_no_place() {
     let mut rig = rig(1);
     let (mut first, _second) = (rig.write(1), rig.write(2));
     let request = rig.take().unwrap();
     rig.door.end(number(request.cookie), Ok(()), Memory::Quarantined);
     assert!(matches!(ended(&mut first).unwrap().memory, Memory::Quarantined));
-    assert!(rig.take().is_none());
+    let next = rig.take().unwrap();
+    assert_eq!(next.extent, extent(2));
+    assert_ne!(next.cookie, request.cookie);
     rig.door.release(number(request.cookie), request.buffer.unwrap());
-    assert_eq!(rig.take().unwrap().extent, extent(2));
+    let _third = rig.write(3);
+    rig.end(next, Ok(()));
+    assert_eq!(rig.take().unwrap().extent, extent(3));
 }
 
 #[test]

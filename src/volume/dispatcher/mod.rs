@@ -102,7 +102,7 @@ impl Dispatcher {
     pub fn serve(&self, queue: Queue) -> Result<Served, Error> {
         let (geometry, limits) = (queue.geometry(), queue.limits());
         let number = self.queues.fetch_add(1, Ordering::Relaxed);
-        self.line.send(Command::Serve(number, queue))?;
+        self.line.send(Command::Serve(number, Box::new(queue)))?;
         Ok(Served { tenancy: Arc::new(Tenancy { number, line: self.line.clone() }), geometry, limits })
     }
 }

@@ -98,11 +98,14 @@ impl Station {
     fn take_in(&mut self, completions: &mut Vec<Completion>) -> bool {
         let mut took = false;
         let doors = self.doors.len();
+        if self.queue.is_full() {
+            return took;
+        }
         for step in 0..doors {
             let index = (self.next + step) % doors;
             for _ in 0..QUOTA {
-                if self.queue.room() == 0 {
-                    self.next = index;
+                if self.queue.is_full() {
+                    self.next = (index + 1) % doors;
                     return took;
                 }
                 if !self.take_one(index, completions) {
@@ -189,10 +192,10 @@ impl Station {
 
     /// Whether a door has something that could be taken, or is to be closed. To be asked after the bell was armed.
     pub(super) fn has_news(&self) -> bool {
-        let has_room = self.queue.room() > 0;
+        let is_full = self.queue.is_full();
         self.doors.iter().flatten().any(|attended| {
             let waits = !attended.door.is_empty();
-            (waits && has_room)
+            (waits && !is_full)
                 || attended.door.is_unread()
                 || (!waits && attended.outstanding == 0 && attended.door.is_left())
         })

@@ -20,7 +20,7 @@ use crate::error::Error;
 /// What handles ask of the thread.
 pub(super) enum Command {
     /// To serve a queue from now on, under this number.
-    Serve(u64, Queue),
+    Serve(u64, Box<Queue>),
     /// To open a door to a queue.
     Open(u64, Box<dyn Door>),
     /// Nobody will open a door to this queue any more.
@@ -70,7 +70,7 @@ impl Thread {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Serve(id, queue) => {
-                self.stations.push(Station::new(id, queue));
+                self.stations.push(Station::new(id, *queue));
                 self.move_bell();
             }
             Command::Open(id, door) => {

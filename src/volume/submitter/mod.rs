@@ -155,9 +155,8 @@ impl Submitter {
             self.wakes = Wakes::Used;
             self.bed.disarm();
         }
-        let before = (completions.len(), self.released.len());
         self.take_answers(completions);
-        if self.wakes == Wakes::Used && before == (completions.len(), self.released.len()) {
+        if self.wakes == Wakes::Used {
             self.wakes = Wakes::Armed;
             self.bed.arm();
             // What came before the bell was armed.
@@ -299,7 +298,7 @@ impl Submitter {
     }
 
     /// A file descriptor that is readable when [`poll`](Self::poll) has something to do, for a daemon's own `poll` or
-    /// `epoll`. It stays the same. Before each sleep on it, poll until nothing comes.
+    /// `epoll`. It stays the same.
     pub fn wake_fd(&mut self) -> BorrowedFd<'_> {
         if self.wakes == Wakes::NotUsed {
             // Whoever polled before this did not arm the bell: the first sleep is to end at once.
