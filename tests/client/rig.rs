@@ -17,7 +17,8 @@ pub(crate) struct Rig {
     pub(crate) volume: Volume,
     pub(crate) faults: FaultHandle,
     pub(crate) served: Served,
-    _file: TempFile,
+    /// Removed with the last who has it.
+    pub(crate) file: TempFile,
 }
 
 impl Rig {
@@ -28,7 +29,7 @@ impl Rig {
         let volume = Volume::builder().path(path).no_path(hold).suspect_after(BOUND).build().unwrap();
         let queue = volume.take_queue(QueueIndex(0)).unwrap();
         let served = Dispatcher::start().unwrap().serve(queue).unwrap();
-        Self { volume, faults, served, _file: file }
+        Self { volume, faults, served, file }
     }
 
     pub(crate) fn client(&self, depth: u32) -> Client {
@@ -50,7 +51,7 @@ impl Rig {
     }
 }
 
-struct TempFile(PathBuf);
+pub(crate) struct TempFile(PathBuf);
 
 impl TempFile {
     fn new() -> Self {
