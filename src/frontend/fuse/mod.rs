@@ -46,6 +46,7 @@ pub(crate) mod protocol;
 mod pulse;
 mod server;
 mod shape;
+mod standing;
 mod station;
 mod sys;
 mod tasks;

@@ -102,9 +102,9 @@ impl Server {
         self.connection = mount::connection(&file)?;
         let name = options.name.as_deref().unwrap_or("mpio");
         let wanted = options.device.as_deref();
-        let device = LoopDevice::attach(&file, shape.geometry(), name, wanted, &self.life)?;
+        let device = LoopDevice::attach(&file, shape.geometry(), name, wanted, &self.life.standing)?;
         device.path().clone_into(&mut self.device);
-        keeper::start(device, &self.life)
+        keeper::start(device, &self.life.standing)
     }
 
     /// The node of the loop device.
@@ -119,12 +119,12 @@ impl Server {
 
     /// Why it serves no longer, `None` while it does.
     pub fn ended(&self) -> Option<Ended> {
-        self.life.ended()
+        self.ended_within(Duration::ZERO)
     }
 
     /// Waits for the end for at most `timeout`; `None` if it serves on.
     pub fn ended_within(&self, timeout: Duration) -> Option<Ended> {
-        self.life.ended_within(timeout)
+        self.life.standing.ended_within(timeout)
     }
 
     /// Ends in good order: what the kernel has cached is written, everything is answered, the device detached.
@@ -137,7 +137,7 @@ impl Server {
     /// not be written; in both cases the server goes on serving, and `stop` can be called again. With `ECONNABORTED` if
     /// the server had ended otherwise before.
     pub fn stop(&self, grace: Duration) -> Result<(), Error> {
-        self.life.stop(&self.device.display().to_string(), grace)
+        self.life.standing.stop(&self.device.display().to_string(), grace)
     }
 
     /// Ends at once: requests that are not answered fail, as does all I/O on the device from then on; what the kernel
