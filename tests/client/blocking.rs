@@ -5,7 +5,7 @@ use std::thread::{current, scope, yield_now};
 
 use mpio::{Class, Durability, Error, Pool, Unmap};
 
-use crate::rig::{BYTES, Chance, Rig};
+use crate::rig::{BYTES, Chance, Rig, extent};
 
 #[test]
 fn what_many_threads_write_reads_back() {
@@ -97,7 +97,7 @@ fn what_lies_past_the_end_is_refused_whole() {
 fn zeroed_and_discarded_blocks_can_be_used_again() {
     let rig = Rig::new();
     let client = rig.client(2);
-    let (mut data, extent) = (vec![7; rig.block()], rig.extent(0));
+    let (mut data, extent) = (vec![7; rig.block()], extent(0));
     client.write_at(&data, 0, Durability::Cached).unwrap();
     client.write_zeroes(extent, Unmap::Allowed).wait().result.unwrap();
     client.read_at(&mut data, 0).unwrap();

@@ -7,7 +7,7 @@ use mpio::path::Stall;
 use mpio::{Client, Completion, Durability, Error, Fate, Memory, Pool, Response};
 
 use crate::executor::{block_on, poll_once, run_all};
-use crate::rig::{Chance, Rig};
+use crate::rig::{BOUND, Chance, Rig, extent};
 
 const BUFFERS: u32 = 64;
 
@@ -22,10 +22,10 @@ fn wait_for_all(pool: &Pool) {
     }
 }
 
-fn write(rig: &Rig, client: &Client, pool: &Pool, block: u64) -> Response {
+fn write(client: &Client, pool: &Pool, block: u64) -> Response {
     let mut buffer = pool.take(pool.size()).unwrap();
     buffer.fill(u8::try_from(block).unwrap());
-    client.write(rig.extent(block), buffer, Durability::Cached)
+    client.write(extent(block), buffer, Durability::Cached)
 }
 
 fn deadline(completion: &Completion) -> Option<Fate> {
@@ -47,7 +47,7 @@ fn many_tasks_read_what_they_wrote() {
     let rig = Rig::new();
     let (client, pool) = (rig.client(3), pool(&rig));
     let task = |number: u8| {
-        let (client, pool, extent) = (client.clone(), pool.clone(), rig.extent(number.into()));
+        let (client, pool, extent) = (client.clone(), pool.clone(), extent(number.into()));
         async move {
             for round in 0..20_u8 {
                 let mut buffer = pool.take(pool.size()).unwrap();
@@ -84,7 +84,7 @@ fn responses_dropped_at_any_point_lose_no_memory() {
                         held.clear();
                         continue;
                     };
-                    let mut response = client.read(rig.extent(chance.below(64) as u64), buffer);
+                    let mut response = client.read(extent(chance.below(64) as u64), buffer);
                     let is_over = (0..chance.below(3)).any(|_| poll_once(&mut response).is_some());
                     match chance.below(4) {
                         0 if !is_over => assert!(block_on(response).result.is_ok()),
@@ -109,8 +109,8 @@ fn a_deadline_ends_what_waits_for_its_turn() {
     let (client, pool) = (rig.client(2), pool(&rig));
     let hasty = client.with_timeout(Duration::from_millis(5));
     rig.faults.stall(Stall::Late);
-    let patient: Vec<_> = (0..2).map(|block| write(&rig, &client, &pool, block)).collect();
-    let late: Vec<_> = (2..12).map(|block| write(&rig, &hasty, &pool, block)).collect();
+    let patient: Vec<_> = (0..2).map(|block| write(&client, &pool, block)).collect();
+    let late: Vec<_> = (2..12).map(|block| write(&hasty, &pool, block)).collect();
     for response in late {
         let completion = block_on(response);
         assert_eq!(deadline(&completion), Some(Fate::NotSent));
@@ -134,7 +134,7 @@ fn a_deadline_ends_what_is_under_way() {
     rig.faults.stall(Stall::Late);
     // More of them than the client has buffers of its own: some wait for one.
     for _ in 0..2 {
-        let completion = write(&rig, &hasty, &pool, 1).wait();
+        let completion = write(&hasty, &pool, 1).wait();
         assert!(deadline(&completion).is_some(), "{completion:?}");
         let error = hasty.read_at(&mut vec![0; rig.block()], 0).unwrap_err();
         assert!(matches!(error, Error::DeadlineExceeded { .. }), "{error}");
@@ -150,7 +150,7 @@ fn to_close_ends_what_is_under_way_and_what_waits_for_its_turn() {
     let rig = Rig::new();
     let (client, pool) = (rig.client(2), pool(&rig));
     rig.faults.stall(Stall::Late);
-    let responses: Vec<_> = (0..10).map(|block| write(&rig, &client, &pool, block)).collect();
+    let responses: Vec<_> = (0..10).map(|block| write(&client, &pool, block)).collect();
     let settled = rig.volume.close(Duration::ZERO);
     let mut quarantined = 0;
     for completion in responses.into_iter().map(block_on) {
@@ -161,8 +161,8 @@ fn to_close_ends_what_is_under_way_and_what_waits_for_its_turn() {
     assert_eq!(closed(&block_on(client.flush())), Some(Fate::NotSent));
     assert!(client.read_at(&mut vec![0; rig.block()], 0).is_err());
     rig.faults.restore();
-    assert!(settled.wait(crate::rig::BOUND));
-    assert_eq!(closed(&write(&rig, &client, &pool, 1).wait()), Some(Fate::NotSent));
+    assert!(settled.wait(BOUND));
+    assert_eq!(closed(&write(&client, &pool, 1).wait()), Some(Fate::NotSent));
     wait_for_all(&pool);
 }
 
@@ -171,7 +171,7 @@ fn a_response_outlives_everything_else_in_any_order() {
     for order in 0..24_usize {
         let rig = Rig::new();
         let (client, pool) = (rig.client(1), pool(&rig));
-        let (first, second) = (write(&rig, &client, &pool, 1), write(&rig, &client, &pool, 2));
+        let (first, second) = (write(&client, &pool, 1), write(&client, &pool, 2));
         let Rig { volume, faults, served, file: _file } = rig;
         faults.slow(Duration::from_millis(1));
         let (mut volume, mut faults, mut served, mut client) =

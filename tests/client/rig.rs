@@ -11,7 +11,7 @@ use mpio::{BlockCount, Client, Dispatcher, Extent, Lba, NoPath, Served, Volume};
 /// Bytes of the file.
 pub(crate) const BYTES: u64 = 16 << 20;
 /// Longest that anything is waited for.
-pub(crate) const BOUND: Duration = Duration::from_secs(60);
+pub(crate) const BOUND: Duration = Duration::from_mins(1);
 
 pub(crate) struct Rig {
     pub(crate) volume: Volume,
@@ -40,15 +40,15 @@ impl Rig {
         self.served.geometry().block_size() as usize
     }
 
-    /// One block.
-    pub(crate) fn extent(&self, block: u64) -> Extent {
-        Extent::new(Lba::new(block), BlockCount::new(1)).unwrap()
-    }
-
     /// Closes the volume, and asserts that everything ends.
     pub(crate) fn close(&self) {
         assert!(self.volume.close(Duration::ZERO).wait(BOUND), "something has not ended");
     }
+}
+
+/// One block.
+pub(crate) fn extent(block: u64) -> Extent {
+    Extent::new(Lba::new(block), BlockCount::new(1)).unwrap()
 }
 
 pub(crate) struct TempFile(PathBuf);

@@ -9,7 +9,8 @@ mod loom_models;
 mod op;
 mod pieces;
 mod response;
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests;
 mod transfer;
 

@@ -6,14 +6,13 @@ mod thread;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crossbeam::channel::{Sender, unbounded};
 
 use crate::block::{Geometry, Limits};
 use crate::buffer::Pool;
 use crate::error::{Error, Fate};
-use crate::sync::AtomicU64;
+use crate::sync::{AtomicU64, Ordering};
 
 use super::bell::Bell;
 use super::client::Client;

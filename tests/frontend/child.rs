@@ -1,0 +1,72 @@
+//! A server in a process of its own, to be killed.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use mpio::frontend::fuse::Options;
+
+use crate::rig::{Plan, Rig};
+
+/// How the child is told that it is one.
+const ROLE: &str = "MPIO_TEST_SERVES";
+
+/// The other process.
+pub(crate) struct Serving {
+    pub(crate) device: PathBuf,
+    process: Child,
+}
+
+impl Serving {
+    /// Starts it; with `holding`, whatever comes after its first line of input hangs.
+    pub(crate) fn start(role: &str) -> Self {
+        let mut process = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child::the_other_process", "--nocapture"])
+            .env(ROLE, role)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let device = lines.map_while(Result::ok).find(|line| line.contains("/dev/loop")).unwrap();
+        let device = &device[device.find("/dev/loop").unwrap()..];
+        Self { device: device.into(), process }
+    }
+
+    /// Has it do what its role says.
+    pub(crate) fn go(&mut self) {
+        drop(self.process.stdin.take());
+    }
+
+    /// Kills it, and waits until it is gone.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Does nothing unless it is the other process.
+#[test]
+fn the_other_process() {
+    let Ok(role) = std::env::var(ROLE) else { return };
+    let rig = Rig::try_new(Plan::default(), Options::new()).unwrap();
+    println!("{}", rig.node());
+    let _ = std::io::stdin().read_to_end(&mut Vec::new());
+    if role != "serve" {
+        rig.medium.hold();
+        println!("held");
+    }
+    if role == "hold and stop" {
+        let _ = rig.server.stop(crate::medium::PATIENCE);
+    }
+    loop {
+        std::thread::park();
+    }
+}
