@@ -75,7 +75,7 @@ fn responses_dropped_at_any_point_lose_no_memory() {
     let (client, pool) = (rig.client(4), pool(&rig));
     scope(|scope| {
         for seed in 0..4 {
-            let (rig, client, pool) = (&rig, &client, &pool);
+            let (client, pool) = (&client, &pool);
             scope.spawn(move || {
                 let mut chance = Chance(seed);
                 let mut held = Vec::new();
