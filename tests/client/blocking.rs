@@ -128,3 +128,19 @@ fn unparks_by_others_do_not_end_a_call() {
         is_over.store(true, Ordering::Relaxed);
     });
 }
+
+#[test]
+fn depths_and_pools_that_are_of_no_use_are_refused() {
+    let rig = Rig::new();
+    for depth in [0, 65_537, u32::MAX] {
+        let error = rig.served.client(depth).unwrap_err();
+        assert!(error.to_string().contains("between 1 and 65536"), "{error}");
+    }
+    let small = Pool::new(u32::try_from(rig.block()).unwrap() - 1, 4).unwrap();
+    let error = rig.served.client_with_pool(4, &small).unwrap_err();
+    assert!(error.to_string().contains("hold no block"), "{error}");
+    let pool = Pool::new(u32::try_from(rig.block()).unwrap(), 4).unwrap();
+    let _has_all = rig.served.client_with_pool(4, &pool).unwrap();
+    let error = rig.served.client_with_pool(4, &pool).unwrap_err();
+    assert!(error.to_string().contains("needs at least one"), "{error}");
+}

@@ -127,12 +127,13 @@ fn a_deadline_ends_what_waits_for_its_turn() {
 }
 
 #[test]
-fn a_deadline_ends_what_is_under_way() {
+fn a_deadline_ends_what_is_under_way_and_what_waits_for_a_buffer() {
     let rig = Rig::new();
-    let (client, pool) = (rig.client(1), pool(&rig));
+    let pool = pool(&rig);
+    let one = Pool::with_reserve(pool.size(), 1, 0).unwrap();
+    let client = rig.served.client_with_pool(1, &one).unwrap();
     let hasty = client.with_timeout(Duration::from_millis(5));
     rig.faults.stall(Stall::Late);
-    // More of them than the client has buffers of its own: some wait for one.
     for _ in 0..2 {
         let completion = write(&hasty, &pool, 1).wait();
         assert!(deadline(&completion).is_some(), "{completion:?}");

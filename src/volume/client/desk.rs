@@ -5,6 +5,7 @@ use std::thread::{current, park, park_timeout, yield_now};
 use std::time::Duration;
 
 use crossbeam::queue::ArrayQueue;
+use crossbeam::utils::CachePadded;
 
 use crate::block::{Geometry, Limits};
 use crate::buffer::Buffer;
@@ -25,11 +26,11 @@ pub(super) struct Desk {
     pub(super) limits: Limits,
     pub(super) ends: Ends,
     pub(super) intake: Intake<Waiting>,
-    pub(super) pieces: Pieces,
+    pub(super) pieces: CachePadded<Pieces>,
     /// Ops that are not in use.
     spare: ArrayQueue<Arc<Op>>,
     /// How long threads waited of late, in nanoseconds. Any of them writes it, none relies on it; publishes nothing.
-    usual_wait: AtomicU64,
+    usual_wait: CachePadded<AtomicU64>,
     /// The dispatcher's.
     bell: Arc<Bell>,
 }
@@ -60,9 +61,9 @@ impl Desk {
             limits,
             ends: Ends::new(),
             intake: Intake::new(room),
-            pieces,
+            pieces: CachePadded::new(pieces),
             spare: ArrayQueue::new(room),
-            usual_wait: AtomicU64::new(0),
+            usual_wait: CachePadded::new(AtomicU64::new(0)),
             bell,
         }
     }

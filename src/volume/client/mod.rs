@@ -33,9 +33,9 @@ use transfer::Transfer;
 
 /// Most requests of a client at once.
 const MAX_DEPTH: u32 = 65_536;
-/// Most buffers of its own.
-const MAX_PIECES: u32 = 256;
-/// Most bytes in a buffer of its own.
+/// Buffers of its own: many more than places, so that threads wait for places, which cost no thread a wake-up to pass on.
+const PIECES: u32 = 256;
+/// Most bytes in one.
 const PIECE: u32 = 128 << 10;
 
 /// A handle through which any number of threads and tasks use a queue that a [`Dispatcher`](crate::Dispatcher) serves.
@@ -118,16 +118,15 @@ impl Drop for Inner {
 
 impl Client {
     pub(super) fn open(served: &Served, depth: u32) -> Result<Self, Error> {
+        check_depth(depth)?;
         let block = served.geometry().block_size();
         let size = PIECE.min(served.limits().transfer_bytes).max(block);
-        let pool = Pool::new(size, depth.clamp(1, MAX_PIECES))?;
+        let pool = Pool::new(size, PIECES)?;
         Self::open_with_pool(served, depth, &pool)
     }
 
     pub(super) fn open_with_pool(served: &Served, depth: u32, pool: &Pool) -> Result<Self, Error> {
-        if !(1..=MAX_DEPTH).contains(&depth) {
-            return Err(Error::setting("depth", format!("{depth} is not between 1 and {MAX_DEPTH}")));
-        }
+        check_depth(depth)?;
         let (geometry, limits) = (served.geometry(), served.limits());
         let block = geometry.block_size();
         let size = pool.size().min(limits.transfer_bytes) / block * block;
@@ -223,6 +222,13 @@ impl Client {
     pub fn write_at(&self, data: &[u8], offset: u64, durability: Durability) -> Result<(), Error> {
         Transfer::write(&self.inner.desk, data, offset, durability, self.deadline())?.run()
     }
+}
+
+fn check_depth(depth: u32) -> Result<(), Error> {
+    if (1..=MAX_DEPTH).contains(&depth) {
+        return Ok(());
+    }
+    Err(Error::setting("depth", format!("{depth} is not between 1 and {MAX_DEPTH}")))
 }
 
 impl fmt::Debug for Client {

@@ -156,9 +156,8 @@ impl Served {
     }
 
     /// A client of the queue, for any number of threads and tasks, with at most `depth` requests at once in the queue;
-    /// further ones wait their turn. For calls on borrowed slices it has buffers of its own: `depth` of them but no more
-    /// than 256, of 128 KiB or as much as one transfer may have, and a quarter as many again in reserve. Memory that is
-    /// never used is never there.
+    /// further ones wait their turn. For calls on borrowed slices it has 256 buffers of its own, of 128 KiB or as much as
+    /// one transfer may have, and 64 in reserve; memory that is never used is never there.
     ///
     /// # Errors
     /// [`Error::Setting`] if `depth` is not between 1 and 65536, [`Error::Os`] if the memory cannot be had,
