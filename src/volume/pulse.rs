@@ -56,6 +56,7 @@ impl Pulse {
 
 #[cfg(test)]
 mod tests {
+    use super::Pause::{Look, Sleep, Yield};
     use super::*;
 
     fn wait(pulse: &mut Pulse, nanos: u64) -> Pause {
@@ -68,9 +69,13 @@ mod tests {
     fn after_long_waits_it_sleeps_at_once_and_after_short_ones_it_looks_again() {
         let mut pulse = Pulse::default();
         assert_eq!(wait(&mut pulse, 1_000_000_000), Pause::Look);
-        (0..8).for_each(|_| drop(wait(&mut pulse, 1_000_000_000)));
+        for _ in 0..8 {
+            wait(&mut pulse, 1_000_000_000);
+        }
         assert_eq!(wait(&mut pulse, 10_000), Pause::Sleep);
-        (0..40).for_each(|_| drop(wait(&mut pulse, 10_000)));
+        for _ in 0..40 {
+            wait(&mut pulse, 10_000);
+        }
         assert_eq!(wait(&mut pulse, 10_000), Pause::Look);
     }
 
@@ -78,7 +83,6 @@ mod tests {
     fn it_looks_then_yields_then_sleeps() {
         let mut pulse = Pulse::default();
         let pauses = [0, 3_000, 5_000, 49_000, 50_000].map(|nanos| pulse.idle(Tick::from_nanos(nanos)));
-        use Pause::{Look, Sleep, Yield};
         assert_eq!(pauses, [Look, Look, Yield, Yield, Sleep]);
     }
 }

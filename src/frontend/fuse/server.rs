@@ -52,7 +52,7 @@ impl Server {
     ///
     /// # Errors
     /// What the system lacks and what to do about it. Nothing is left behind.
-    pub fn start(mut queues: Vec<Queue>, buffers: Buffers, options: Options) -> Result<Self, Error> {
+    pub fn start(mut queues: Vec<Queue>, buffers: Buffers, options: &Options) -> Result<Self, Error> {
         for queue in &mut queues {
             // It is made at the first call.
             queue.wake_fd()?;
@@ -75,7 +75,7 @@ impl Server {
     pub(super) fn serve<S: Station>(
         stations: Vec<S>,
         buffers: Buffers,
-        options: Options,
+        options: &Options,
     ) -> Result<Self, Error> {
         let Some(first) = stations.first() else {
             return Err(Error::setting("queues", "a server needs at least one"));
@@ -104,7 +104,7 @@ impl Server {
             let (life, deadline) = (Arc::clone(&server.life), options.deadline);
             start(Parts { station, shape, pieces, staging, deadline, life }, channel)?;
         }
-        server.attach(mount, shape, &options)?;
+        server.attach(mount, shape, options)?;
         Ok(server)
     }
 
