@@ -41,6 +41,10 @@
 //! - [`Request`], [`Completion`], [`Extent`], [`Pool`], [`Error`]: what goes in and comes out.
 //! - [`path`]: what a path is; [`path::BlockDevice`]; [`path::Faulty`], which injects faults around any path.
 //! - [`policy`]: how a path is chosen.
+#![cfg_attr(
+    feature = "fuse",
+    doc = "- [`frontend::fuse`]: a volume as a block device of the kernel, `/dev/loopN`."
+)]
 #![cfg_attr(any(test, feature = "sim"), doc = "- [`sim`]: the same code in virtual time, with faults.")]
 //!
 //! # What is promised of writes
@@ -49,6 +53,7 @@
 //! is graded: see [`path::FenceSupport`].
 //!
 //! # Features
+//! - `fuse`: volumes as block devices of the kernel, through FUSE and a loop device.
 //! - `sim`: the simulator.
 //! - `testing`: suites of tests for policies and paths of your own; implies `sim`.
 
@@ -61,6 +66,8 @@ mod buffer;
 mod control;
 mod engine;
 mod error;
+#[cfg(feature = "fuse")]
+pub mod frontend;
 mod io;
 mod os;
 pub mod path;

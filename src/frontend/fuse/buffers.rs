@@ -1,0 +1,51 @@
+//! The memory through which requests of the kernel pass.
+
+use crate::buffer::{Buffer, Pool};
+use crate::error::Error;
+use crate::volume::VolumeBuilder;
+
+/// Bytes in a large piece: the most that one request of the kernel carries.
+pub(super) const LARGE: u32 = 1 << 20;
+/// Bytes in a small piece.
+pub(super) const SMALL: u32 = 64 << 10;
+
+/// The memory of a [`Server`](super::Server): made first, so that a volume can register it with the kernel.
+///
+/// It has pieces of 64 KiB and of 1 MiB. When all of a kind are in use, requests wait in the kernel.
+#[derive(Clone, Debug)]
+pub struct Buffers {
+    small: Pool,
+    large: Pool,
+}
+
+impl Buffers {
+    /// Memory for `queues` queues with `requests` small requests (up to 64 KiB) under way on all of them together, and
+    /// an eighth as many large ones, at least four. That is 64 KiB and 128 KiB for each request, a quarter as much
+    /// again in reserve, and 1 MiB for each queue. The kernel's loop driver sends at most 128 at once.
+    ///
+    /// # Errors
+    /// As [`Pool::new`]; [`Error::Setting`] if one of the numbers is zero.
+    pub fn new(queues: u16, requests: u32) -> Result<Self, Error> {
+        if queues == 0 || requests == 0 {
+            return Err(Error::setting("buffers", "needs at least one queue and one request"));
+        }
+        let large = (requests / 8).max(4).saturating_add(queues.into());
+        Ok(Self { small: Pool::new(SMALL, requests)?, large: Pool::new(LARGE, large)? })
+    }
+
+    /// Has the volume register the memory with the kernel: each I/O then costs less.
+    #[must_use]
+    pub fn register(&self, builder: VolumeBuilder) -> VolumeBuilder {
+        builder.pool(&self.small).pool(&self.large)
+    }
+
+    /// A piece of `len` bytes, `None` if those of its kind are all in use.
+    pub(super) fn take(&self, len: u32) -> Option<Buffer> {
+        if len <= SMALL { self.small.take(len) } else { self.large.take(len) }
+    }
+
+    /// A large piece, whole.
+    pub(super) fn stage(&self) -> Option<Buffer> {
+        self.large.take(LARGE)
+    }
+}
