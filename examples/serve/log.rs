@@ -40,7 +40,9 @@ impl Log {
         let stamp = stamp(now());
         // Relaxed: a count that is shown, and nothing more.
         let lost = self.lost.swap(0, Ordering::Relaxed);
-        if lost > 0 && self.lines.try_send(Entry::Line(format!("{stamp} {lost} lines were lost here"))).is_err() {
+        if lost > 0
+            && self.lines.try_send(Entry::Line(format!("{stamp} {lost} lines were lost here"))).is_err()
+        {
             self.lost.fetch_add(lost, Ordering::Relaxed);
         }
         // One line each, whatever names and foreign texts contain.
