@@ -31,6 +31,8 @@ pub(crate) struct Desk {
     pub(crate) volume: Volume,
     pub(crate) paths: Paths,
     pub(crate) device: PathBuf,
+    /// Of FUSE, as in `/sys/fs/fuse/connections`.
+    pub(crate) connection: u64,
     pub(crate) options: Arc<Options>,
     pub(crate) policy: Mutex<String>,
     pub(crate) began: Tick,
@@ -132,6 +134,7 @@ impl Desk {
         json!({
             "device": self.device.display().to_string(),
             "frontend": options.frontend,
+            "fuse_connection": self.connection,
             "uptime_ms": u64::try_from(Tick::now().since(self.began).as_millis()).unwrap_or(u64::MAX),
             "block_size": geometry.block_size(),
             "blocks": geometry.capacity(),

@@ -37,7 +37,7 @@ fn main() -> ExitCode {
             return Ending::Asked.into();
         }
         Err(problem) => {
-            eprintln!("serve: {problem} (--help lists the options)");
+            eprintln!("serve: {problem}; --help lists the options");
             return Ending::Usage.into();
         }
     };

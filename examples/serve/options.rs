@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
+use std::ops::RangeInclusive;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,8 +30,8 @@ Paths:
 
 Volume:
   --policy NAME         failover, round-robin, least-queue or adaptive (default round-robin)
-  --queues N            queues, with a thread each (default 1)
-  --queue-depth N       most requests at once in each queue (default 256)
+  --queues N            queues, with a thread each, 1 to 64 (default 1)
+  --queue-depth N       most requests at once in each queue, 1 to 16384 (default 256)
   --no-path RULE        while no path is left, requests fail, or hold:TIME (default hold:30s)
   --timeout TIME        age at which an attempt makes its path suspect (default 5s). It never
                         fails a request
@@ -78,6 +79,13 @@ pub(crate) struct Options {
     pub(crate) device: Option<PathBuf>,
     pub(crate) control: Option<PathBuf>,
 }
+
+/// Most queues, each of which has a thread.
+const MOST_QUEUES: u16 = 64;
+/// Most requests in a queue.
+const MOST_DEPTH: u32 = 16_384;
+/// A volume takes no less.
+const LEAST_TIMEOUT: Duration = Duration::from_millis(1);
 
 /// The names of the front-ends.
 const FRONTENDS: [&str; 1] = ["fuse"];
@@ -130,7 +138,7 @@ impl Options {
             return if value.is_some() { Err("takes no value".to_owned()) } else { Ok(()) };
         }
         if !NAMES.contains(&name) {
-            return Err("there is no such option; --help lists them".to_owned());
+            return Err("there is no such option".to_owned());
         }
         let value = arguments.value(name, value)?;
         match name {
@@ -146,10 +154,10 @@ impl Options {
         match name {
             "--claim-timeout" => self.claim_timeout = units::duration_or_none(text)?,
             "--policy" => self.policy = policy(text)?,
-            "--queues" => self.queues = number(text)?,
-            "--queue-depth" => self.queue_depth = number(text)?,
+            "--queues" => self.queues = number(text, 1..=MOST_QUEUES)?,
+            "--queue-depth" => self.queue_depth = number(text, 1..=MOST_DEPTH)?,
             "--no-path" => self.no_path = units::no_path(text)?,
-            "--timeout" => self.timeout = units::duration(text)?,
+            "--timeout" => self.timeout = timeout(text)?,
             "--deadline" => self.deadline = units::duration_or_none(text)?,
             _ => self.frontend = frontend(text)?,
         }
@@ -223,8 +231,19 @@ fn frontend(name: &str) -> Result<&'static str, String> {
     known.ok_or_else(|| format!("no front-end is called {name:?}; there is {names}"))
 }
 
-fn number<N: std::str::FromStr>(text: &str) -> Result<N, String> {
-    text.parse().map_err(|_| format!("{text:?} is no whole number that is allowed here"))
+fn number<N>(text: &str, range: RangeInclusive<N>) -> Result<N, String>
+where
+    N: std::str::FromStr + PartialOrd + std::fmt::Display,
+{
+    let number = text.parse().ok().filter(|number| range.contains(number));
+    number.ok_or_else(|| format!("{text:?} is no whole number from {} to {}", range.start(), range.end()))
+}
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    match units::duration(text)? {
+        span if span < LEAST_TIMEOUT => Err(format!("{text} is below the least of 1ms")),
+        span => Ok(span),
+    }
 }
 
 fn file(value: OsString) -> Result<PathBuf, String> {

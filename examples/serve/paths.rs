@@ -1,6 +1,8 @@
 //! The paths of the volume, each with the switches of its faults.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -160,6 +162,26 @@ impl Paths {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u32, Member>> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Refuses one device or file that is named twice: it would wait for itself.
+///
+/// # Errors
+/// Which it is.
+pub(crate) fn refuse_twins(paths: &[PathBuf]) -> Result<(), String> {
+    let mut seen: Vec<(&PathBuf, (bool, u64, u64))> = Vec::new();
+    for path in paths {
+        // What cannot be looked up is refused when it is connected.
+        let Ok(found) = fs::metadata(path) else { continue };
+        let is_device = found.file_type().is_block_device();
+        let way = if is_device { (true, found.rdev(), 0) } else { (false, found.dev(), found.ino()) };
+        if let Some((twin, _)) = seen.iter().find(|(_, known)| *known == way) {
+            let (path, twin) = (path.display(), twin.display());
+            return Err(format!("{path} is the same way to the device as {twin}; name each path once"));
+        }
+        seen.push((path, way));
+    }
+    Ok(())
 }
 
 /// The names under which paths were given.

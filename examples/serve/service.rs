@@ -15,7 +15,7 @@ use crate::desk::Desk;
 use crate::ending::{End, Ending};
 use crate::log::Log;
 use crate::options::Options;
-use crate::paths::{Paths, Prospects, names};
+use crate::paths::{Paths, Prospects, names, refuse_twins};
 use crate::signals;
 use crate::socket::Socket;
 use crate::users;
@@ -60,8 +60,14 @@ fn serve(options: Options, log: &Arc<Log>) -> Result<Ending, Ending> {
     };
     let options = Arc::new(options);
     let (news, inbox) = channel();
+    refuse_twins(&options.paths).map_err(|problem| cannot(format!("cannot start: {problem}")))?;
     // Before anything of a path is touched.
-    let socket = options.control.as_deref().map(Socket::bind).transpose().map_err(cannot)?;
+    let socket = options
+        .control
+        .as_deref()
+        .map(Socket::bind)
+        .transpose()
+        .map_err(|problem| cannot(format!("cannot start: {problem}")))?;
     signals::watch(news.clone()).map_err(|error| cannot(format!("signals cannot be watched: {error}")))?;
     let Served { volume, paths, server } = match begin(&options, &news, &inbox, log)? {
         Begun::Serving(served) => *served,
@@ -73,6 +79,7 @@ fn serve(options: Options, log: &Arc<Log>) -> Result<Ending, Ending> {
         volume: volume.clone(),
         paths,
         device: server.device().to_owned(),
+        connection: server.connection(),
         policy: Mutex::new(options.policy.name()),
         options,
         began: Tick::now(),
@@ -231,7 +238,7 @@ fn watch(server: &Arc<Server>, news: Sender<News>) -> Result<(), Error> {
 /// The device's name on standard output, for whoever started this.
 fn announce(server: &Server, log: &Log) {
     let device = server.device().display();
-    log.line(format!("serving {device}"));
+    log.line(format!("serving {device} (FUSE connection {})", server.connection()));
     let mut out = io::stdout().lock();
     if let Err(error) = writeln!(out, "{device}").and_then(|()| out.flush()) {
         log.line(format!("the device's name could not be written to standard output: {error}"));
