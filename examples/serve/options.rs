@@ -114,7 +114,7 @@ impl Options {
         Ok(Self {
             paths: Vec::new(),
             sameness: Sameness::Proven,
-            claim_timeout: Some(Duration::from_secs(3600)),
+            claim_timeout: Some(Duration::from_hours(1)),
             policy: policy("round-robin")?,
             queues: 1,
             queue_depth: 256,

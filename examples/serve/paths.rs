@@ -18,7 +18,7 @@ const LATER_CLAIM: Duration = Duration::from_secs(10);
 /// How long connecting may take beside the claim.
 const CONNECTING: Duration = Duration::from_secs(30);
 /// For ever, as far as the volume is concerned.
-const AGES: Duration = Duration::from_secs(100 * 365 * 86_400);
+const AGES: Duration = Duration::from_hours(100 * 365 * 24);
 
 /// The paths, by number.
 pub(crate) struct Paths {

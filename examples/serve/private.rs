@@ -9,9 +9,9 @@ const MASK: libc::mode_t = 0o177;
 /// process's: no other thread may make files meanwhile.
 pub(crate) fn make<T>(make: impl FnOnce() -> T) -> T {
     let before = mask(MASK);
-    let made = make();
+    let result = make();
     mask(before);
-    made
+    result
 }
 
 fn mask(mask: libc::mode_t) -> libc::mode_t {

@@ -23,9 +23,9 @@ use crate::users;
 /// Requests under way for which there is memory; the kernel's loop driver has no more.
 const REQUESTS: u32 = 128;
 /// How often it is said what is waited for.
-const REMINDER: Duration = Duration::from_secs(5);
+const REMINDER: Duration = Duration::from_secs(2);
 /// When an event is not awaited any longer, to await it anew.
-const LONG: Duration = Duration::from_secs(3600);
+const LONG: Duration = Duration::from_hours(1);
 
 /// What the main thread hears of.
 pub(crate) enum News {

@@ -14,7 +14,7 @@ const UNITS: [(&str, u64); 6] = [
 ];
 
 /// Longest duration that is taken: longer ones are typing errors.
-const LONGEST: Duration = Duration::from_secs(365 * 86_400);
+const LONGEST: Duration = Duration::from_hours(365 * 24);
 
 /// A whole number with its unit, such as `20ms`, `5s`, `1m`.
 ///

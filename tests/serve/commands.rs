@@ -25,9 +25,9 @@ fn serve(count: usize) -> Option<(Serve, Loops)> {
 }
 
 /// Writes a few blocks, down to the volume, and reads them back.
-fn exercise(device: &Path, fill: u8) {
+fn exercise(device: &Path, pattern: u8) {
     let file = File::options().read(true).write(true).open(device).unwrap();
-    let data = vec![fill; 16 * BLOCK];
+    let data = vec![pattern; 16 * BLOCK];
     for round in 0..8 {
         file.write_all_at(&data, round * data.len() as u64).unwrap();
         file.sync_all().unwrap();

@@ -42,8 +42,8 @@ fn open(device: &Path) -> File {
     File::options().read(true).write(true).open(device).unwrap()
 }
 
-fn write(file: &File, fill: u8) {
-    file.write_all_at(&[fill; BLOCK], 0).unwrap();
+fn write(file: &File, pattern: u8) {
+    file.write_all_at(&[pattern; BLOCK], 0).unwrap();
     file.sync_all().unwrap();
 }
 

@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::testing_support::{TempDir, run, skip};
 
 /// Bound of every wait: whatever takes longer hangs.
-const BOUND: Duration = Duration::from_secs(120);
+const BOUND: Duration = Duration::from_mins(2);
 /// How often is looked at what cannot be waited for.
 const GLANCE: Duration = Duration::from_millis(10);
 
@@ -41,12 +41,12 @@ pub(crate) fn program() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let program = test.parent().and_then(Path::parent).unwrap().join("examples/serve");
     let how = "build it: cargo build --features fuse --example serve";
-    let built = fs::metadata(&program).unwrap_or_else(|_| panic!("there is no {program:?}; {how}"));
+    let built = fs::metadata(&program).unwrap_or_else(|_| panic!("there is no {}; {how}", program.display()));
     // One that is older than what it is made of would make these tests say nothing.
     let recipe = fs::read_to_string(program.with_extension("d")).unwrap_or_default();
     let sources = recipe.split_whitespace().skip(1).filter_map(|source| fs::metadata(source).ok());
     let newest = sources.filter_map(|source| source.modified().ok()).max();
-    assert!(newest <= built.modified().ok(), "{program:?} is older than its sources; {how}");
+    assert!(newest <= built.modified().ok(), "{} is older than its sources; {how}", program.display());
     program
 }
 
@@ -169,7 +169,7 @@ impl Serve {
 
     /// Sends a signal: `TERM`, `INT`, `STOP`.
     pub(crate) fn signal(&self, name: &str) {
-        let kill = format!("kill -{name} {}", self.child.id());
+        let kill = format!("kill -{name} {}", self.id());
         assert!(run("sh", &["-c", &kill]), "{kill} failed");
     }
 
@@ -294,7 +294,10 @@ impl Log {
         let here = Arc::clone(&log);
         drop(in_background(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                here.said.lock().unwrap().text.push_str(&format!("{line}\n"));
+                let mut said = here.said.lock().unwrap();
+                said.text.push_str(&line);
+                said.text.push('\n');
+                drop(said);
                 here.more.notify_all();
             }
             here.said.lock().unwrap().is_over = true;
