@@ -34,12 +34,23 @@ pub(crate) enum Command {
     Restore(u32),
     Slow(u32, Duration),
     Stall(u32, Stall, Option<Duration>),
-    Error(u32, u32, FaultKind, Option<Duration>),
+    Error(InjectedError),
     Add(PathBuf),
     Remove(u32),
     Policy(String),
     Quit,
     Help,
+}
+
+/// Errors that a share of a path's attempts meets.
+pub(crate) struct InjectedError {
+    pub(crate) path: u32,
+    /// Of a million.
+    pub(crate) rate: u32,
+    /// As the user calls it.
+    pub(crate) kind: &'static str,
+    pub(crate) fault: FaultKind,
+    pub(crate) fence: Option<Duration>,
 }
 
 const NAMES: &str = "stats, paths, fail, restore, slow, stall, error, add, remove, policy, quit, help";
@@ -108,28 +119,28 @@ impl<'a, I: Iterator<Item = &'a str>> Words<'a, I> {
     }
 
     fn error(&mut self) -> Result<Command, String> {
-        let number = self.number()?;
+        let path = self.number()?;
         let rate = units::per_million(self.word("a rate, such as 0.01")?)?;
         let kind = self.word("before, after, medium or busy")?;
         let Settings { fence, land } = self.settings()?;
+        if land.is_some() {
+            return Err("an error lands nothing; leave out land=".to_owned());
+        }
         let transport = if fence.is_some() { Transport::Fabric } else { Transport::Local };
-        let kind = match kind {
-            "before" => FaultKind::TransportBefore(transport),
-            "after" => FaultKind::TransportAfter(transport),
+        let (kind, fault) = match kind {
+            "before" => ("before", FaultKind::TransportBefore(transport)),
+            "after" => ("after", FaultKind::TransportAfter(transport)),
             "medium" | "busy" if fence.is_some() => {
                 return Err("a device's own answer needs no fence; leave out fence=".to_owned());
             }
-            "medium" => FaultKind::Medium,
-            "busy" => FaultKind::Busy,
+            "medium" => ("medium", FaultKind::Medium),
+            "busy" => ("busy", FaultKind::Busy),
             _ => {
                 let kind = shown(kind);
                 return Err(format!("there is no error {kind}; there are before, after, medium and busy"));
             }
         };
-        match land {
-            Some(_) => Err("an error lands nothing; leave out land=".to_owned()),
-            None => Ok(Command::Error(number, rate, kind, fence)),
-        }
+        Ok(Command::Error(InjectedError { path, rate, kind, fault, fence }))
     }
 
     fn word(&mut self, what: &str) -> Result<&'a str, String> {

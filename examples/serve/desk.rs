@@ -10,7 +10,7 @@ use mpio::{Tick, Volume};
 use serde_json::{Value, json};
 
 use crate::answer::{self, done, refused};
-use crate::command::{Command, HELP};
+use crate::command::{Command, HELP, InjectedError};
 use crate::log::Log;
 use crate::options::{self, Options};
 use crate::paths::Paths;
@@ -69,27 +69,22 @@ impl Desk {
             }
             Command::Help => return Ok(json!({ "commands": HELP })),
             Command::Fail(number) => {
-                self.paths.inject(number, "failed".to_owned(), |faults| {
+                let failed = Some("failed".to_owned());
+                self.paths.inject(number, ("fail", failed), |faults| {
                     faults.fail();
                     Ok(())
                 })?;
             }
             Command::Restore(number) => self.paths.restore(number)?,
             Command::Slow(number, delay) => {
-                self.paths.inject(number, format!("slow by {}", written(delay)), |faults| {
+                let slow = (!delay.is_zero()).then(|| format!("slow {}", written(delay)));
+                self.paths.inject(number, ("slow", slow), |faults| {
                     faults.slow(delay);
                     Ok(())
                 })?;
             }
             Command::Stall(number, stall, fence) => self.stall(number, stall, fence)?,
-            Command::Error(number, rate, kind, fence) => {
-                self.paths.inject(number, format!("{kind:?} at {rate}ppm"), |faults| {
-                    if let Some(delay) = fence {
-                        faults.fence_after(delay);
-                    }
-                    faults.errors(kind, rate)
-                })?;
-            }
+            Command::Error(error) => self.error(&error)?,
             Command::Add(file) => return Ok(json!({ "path": self.paths.add(&file)? })),
             Command::Remove(number) => {
                 return Ok(json!({ "removed": self.paths.remove(number, REMOVAL)? }));
@@ -102,18 +97,27 @@ impl Desk {
 
     fn stall(&self, number: u32, stall: Stall, fence: Option<Duration>) -> Result<(), String> {
         let words = match stall {
-            Stall::Late => "stalled late".to_owned(),
-            Stall::Lost { land_after: None } => "stalled lost".to_owned(),
-            Stall::Lost { land_after: Some(span) } => {
-                format!("stalled lost, landing after {}", written(span))
-            }
+            Stall::Late => "stall late".to_owned(),
+            Stall::Lost { land_after: None } => "stall lost".to_owned(),
+            Stall::Lost { land_after: Some(span) } => format!("stall lost land={}", written(span)),
         };
-        self.paths.inject(number, words, |faults| {
+        self.paths.inject(number, ("stall", Some(words)), |faults| {
             if let Some(delay) = fence {
                 faults.fence_after(delay);
             }
             faults.stall(stall);
             Ok(())
+        })
+    }
+
+    fn error(&self, error: &InjectedError) -> Result<(), String> {
+        let key = format!("error {} {}", error.kind, if error.fence.is_some() { "unfenced" } else { "" });
+        let words = (error.rate > 0).then(|| format!("error {}ppm {}", error.rate, error.kind));
+        self.paths.inject(error.path, (&key, words), |faults| {
+            if let Some(delay) = error.fence {
+                faults.fence_after(delay);
+            }
+            faults.errors(error.fault, error.rate)
         })
     }
 

@@ -30,8 +30,8 @@ pub(crate) struct Paths {
 struct Member {
     id: PathId,
     faults: FaultHandle,
-    /// What was switched on, in words.
-    injected: Vec<String>,
+    /// What is switched on, in words, by what it is switched with.
+    injected: BTreeMap<String, String>,
 }
 
 /// Paths that are to be a volume's.
@@ -71,7 +71,7 @@ impl Prospects {
 
 impl Member {
     const fn new(id: PathId, faults: FaultHandle) -> Self {
-        Self { id, faults, injected: Vec::new() }
+        Self { id, faults, injected: BTreeMap::new() }
     }
 }
 
@@ -106,19 +106,22 @@ impl Paths {
         Ok(settled.wait(patience))
     }
 
-    /// Switches a fault of a path, and notes it in words.
+    /// Sets the switch of a path that is called `key`, and notes in words what it is then at: `None` for off.
     ///
     /// # Errors
     /// If there is no such path, or why the fault cannot be.
     pub(crate) fn inject(
         &self,
         number: u32,
-        words: String,
+        (key, words): (&str, Option<String>),
         switch: impl FnOnce(&FaultHandle) -> Result<(), mpio::Error>,
     ) -> Result<(), String> {
         self.with(number, |member| {
             switch(&member.faults).map_err(|error| error.to_string())?;
-            member.injected.push(words);
+            match words {
+                Some(words) => member.injected.insert(key.to_owned(), words),
+                None => member.injected.remove(key),
+            };
             Ok(())
         })
     }
@@ -140,9 +143,10 @@ impl Paths {
         self.volume.status()
     }
 
-    /// The faults that were switched on since a path was last restored.
+    /// The faults of a path that are switched on.
     pub(crate) fn injected(&self, number: u32) -> Vec<String> {
-        self.lock().get(&number).map_or_else(Vec::new, |member| member.injected.clone())
+        let members = self.lock();
+        members.get(&number).map_or_else(Vec::new, |member| member.injected.values().cloned().collect())
     }
 
     fn with<T>(&self, number: u32, act: impl FnOnce(&mut Member) -> Result<T, String>) -> Result<T, String> {

@@ -4,6 +4,9 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+/// Most users that are told apart.
+const MOST: usize = 8;
+
 /// Uses of `file`, in words: mounts, swap, what builds on it, and processes that have it open, other than this one.
 pub(crate) fn of(file: &Path) -> Vec<String> {
     let mut users = Vec::new();
@@ -21,6 +24,10 @@ pub(crate) fn of(file: &Path) -> Vec<String> {
         users.push("in use as swap".to_owned());
     }
     users.extend(processes(&file));
+    if users.len() > MOST {
+        let more = users.split_off(MOST).len();
+        users.push(format!("{more} more"));
+    }
     users
 }
 
