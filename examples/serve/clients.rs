@@ -10,8 +10,8 @@ use std::time::Duration;
 use mpio::Tick;
 
 use crate::answer::refused;
-use crate::desk::{Desk, Reply};
 use crate::log::Log;
+use crate::reception::{Reception, Reply};
 use crate::socket::Socket;
 
 /// Most clients at once. When there is one more, the one that was silent for the longest time has to go.
@@ -29,13 +29,13 @@ const PAUSE: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// Why there is no thread for it.
-pub(crate) fn serve(socket: &Socket, desk: Arc<Desk>) -> io::Result<()> {
+pub(crate) fn serve(socket: &Socket, reception: Arc<Reception>) -> io::Result<()> {
     let listener = socket.listener.try_clone()?;
     let clients = Arc::new(Clients::default());
     thread::Builder::new().name("serve-control".to_owned()).spawn(move || {
         for stream in listener.incoming() {
-            if let Err(error) = stream.and_then(|stream| admit(&clients, &desk, stream)) {
-                desk.log.line(format!("control: a client could not be let in: {error}"));
+            if let Err(error) = stream.and_then(|stream| admit(&clients, &reception, stream)) {
+                reception.log.line(format!("control: a client could not be let in: {error}"));
                 thread::park_timeout(PAUSE);
             }
         }
@@ -43,19 +43,19 @@ pub(crate) fn serve(socket: &Socket, desk: Arc<Desk>) -> io::Result<()> {
     Ok(())
 }
 
-fn admit(clients: &Arc<Clients>, desk: &Arc<Desk>, stream: UnixStream) -> io::Result<()> {
+fn admit(clients: &Arc<Clients>, reception: &Arc<Reception>, stream: UnixStream) -> io::Result<()> {
     stream.set_write_timeout(Some(PATIENCE))?;
-    let seat = clients.seat(stream.try_clone()?, &desk.log);
-    let desk = Arc::clone(desk);
+    let seat = clients.seat(stream.try_clone()?, &reception.log);
+    let reception = Arc::clone(reception);
     thread::Builder::new().name("serve-client".to_owned()).spawn(move || {
         // What goes wrong with a client is its own affair.
-        let _ = attend(&desk, &seat, stream);
+        let _ = attend(&reception, &seat, stream);
     })?;
     Ok(())
 }
 
 /// Answers a client's lines until it goes.
-fn attend(desk: &Desk, seat: &Seat, stream: UnixStream) -> io::Result<()> {
+fn attend(reception: &Reception, seat: &Seat, stream: UnixStream) -> io::Result<()> {
     let mut lines = BufReader::new(stream.try_clone()?);
     let mut answers = stream;
     loop {
@@ -75,11 +75,11 @@ fn attend(desk: &Desk, seat: &Seat, stream: UnixStream) -> io::Result<()> {
             say(&mut answers, &refused("the line is no text (UTF-8); send help for the commands"))?;
             continue;
         };
-        let Reply { answer, then } = desk.handle(line);
+        let Reply { answer, then } = reception.handle(line);
         let said = say(&mut answers, &answer);
         // It counts even if nobody read the answer.
         if let Some(then) = then {
-            desk.follow_up(then);
+            reception.follow_up(then);
         }
         said?;
         seat.stir();

@@ -1,7 +1,6 @@
 //! Carries out the commands of the control socket.
 
 use std::path::PathBuf;
-use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,18 +13,13 @@ use crate::command::{Command, HELP, InjectedError};
 use crate::log::Log;
 use crate::options::{self, Options};
 use crate::paths::Paths;
+use crate::reception::Reply;
 use crate::service::News;
 use crate::units::{written, written_rule};
 use crate::users;
 
 /// How long an answer waits for a path that is being removed.
 const REMOVAL: Duration = Duration::from_secs(5);
-
-/// An answer, and what is to be done once it is given.
-pub(crate) struct Reply {
-    pub(crate) answer: String,
-    pub(crate) then: Option<News>,
-}
 
 pub(crate) struct Desk {
     pub(crate) volume: Volume,
@@ -36,7 +30,6 @@ pub(crate) struct Desk {
     pub(crate) options: Arc<Options>,
     pub(crate) policy: Mutex<String>,
     pub(crate) began: Tick,
-    pub(crate) news: Sender<News>,
     pub(crate) log: Arc<Log>,
 }
 
@@ -52,12 +45,6 @@ impl Desk {
             self.carry_out(command)
         });
         Reply { answer: said.map_or_else(|problem| refused(&problem), |said| done(&said)), then }
-    }
-
-    /// Does what was to be done after an answer.
-    pub(crate) fn follow_up(&self, then: News) {
-        // Nobody listens only when the process ends.
-        let _ = self.news.send(then);
     }
 
     fn carry_out(&self, command: Command) -> Result<Value, String> {

@@ -120,7 +120,6 @@ impl<'a> End<'a> {
         if !self.volume.close(grace).wait(grace + NO_GRACE) {
             self.log.line("paths still hold I/O: the kernel ends it when their devices answer");
         }
-        self.log.line(format!("over, exit code {}", ending as u8));
     }
 }
 

@@ -14,6 +14,7 @@ mod log;
 mod options;
 mod paths;
 mod private;
+mod reception;
 mod service;
 mod signals;
 mod socket;

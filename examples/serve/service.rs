@@ -1,7 +1,8 @@
 //! The service from start to end.
 
 use std::io::{self, Write};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use crate::ending::{End, Ending};
 use crate::log::Log;
 use crate::options::Options;
 use crate::paths::{Paths, Prospects, names, refuse_twins};
+use crate::reception::Reception;
 use crate::signals;
 use crate::socket::Socket;
 use crate::users;
@@ -24,13 +26,15 @@ use crate::users;
 const REQUESTS: u32 = 128;
 /// How often it is said what is waited for.
 const REMINDER: Duration = Duration::from_secs(2);
+/// Between two looks at a socket that a dying server holds.
+const PAUSE: Duration = Duration::from_secs(1);
 /// When an event is not awaited any longer, to await it anew.
 const LONG: Duration = Duration::from_hours(1);
 
 /// What the main thread hears of.
 pub(crate) enum News {
-    /// The volume is being served, or why not.
-    Started(Result<Box<Served>, Error>),
+    /// The volume is being served, or why not, and how that ends.
+    Started(Result<Box<Served>, (String, Ending)>),
     /// The process was sent this signal.
     Signal(&'static str),
     /// A client asks for the end.
@@ -48,95 +52,72 @@ pub(crate) struct Served {
 
 /// Serves until the end.
 pub(crate) fn run(options: Options, log: &Arc<Log>) -> Ending {
-    match serve(options, log) {
-        Ok(ending) | Err(ending) => ending,
-    }
+    let (news, inbox) = channel();
+    let reception = Arc::new(Reception::new(news, Arc::clone(log)));
+    let ending = serve(&Arc::new(options), &reception, &inbox).unwrap_or_else(|(problem, ending)| {
+        log.line(format!("cannot start: {problem}"));
+        ending
+    });
+    reception.close();
+    log.line(format!("over, exit code {}", ending as u8));
+    ending
 }
 
-fn serve(options: Options, log: &Arc<Log>) -> Result<Ending, Ending> {
-    let cannot = |problem: String| {
-        log.line(problem);
-        Ending::NotStarted
-    };
-    let options = Arc::new(options);
-    let (news, inbox) = channel();
-    refuse_twins(&options.paths).map_err(|problem| cannot(format!("cannot start: {problem}")))?;
-    // Before anything of a path is touched.
-    let socket = options
-        .control
-        .as_deref()
-        .map(Socket::bind)
-        .transpose()
-        .map_err(|problem| cannot(format!("cannot start: {problem}")))?;
-    signals::watch(news.clone()).map_err(|error| cannot(format!("signals cannot be watched: {error}")))?;
-    let Served { volume, paths, server } = match begin(&options, &news, &inbox, log)? {
-        Begun::Serving(served) => *served,
-        Begun::Over => return Ok(Ending::Asked),
-    };
+fn serve(
+    options: &Arc<Options>,
+    reception: &Arc<Reception>,
+    inbox: &Receiver<News>,
+) -> Result<Ending, (String, Ending)> {
+    let cannot = |problem: String| (problem, Ending::NotStarted);
+    refuse_twins(&options.paths).map_err(cannot)?;
+    signals::watch(reception.news.clone()).map_err(|error| cannot(format!("watching signals: {error}")))?;
+    let Some(begun) = begin(options, reception, inbox)? else { return Ok(Ending::Asked) };
+    let Served { volume, paths, server } = *begun;
     let server = Arc::new(server);
-    watch(&server, news.clone()).map_err(|error| cannot(format!("starting a thread: {error}")))?;
-    let desk = Arc::new(Desk {
+    watch(&server, reception.news.clone()).map_err(|error| cannot(error.to_string()))?;
+    // Nobody else sets it.
+    let _ = reception.desk.set(Desk {
         volume: volume.clone(),
         paths,
         device: server.device().to_owned(),
         connection: server.connection(),
         policy: Mutex::new(options.policy.name()),
-        options,
+        options: Arc::clone(options),
         began: Tick::now(),
-        news,
-        log: Arc::clone(log),
+        log: Arc::clone(&reception.log),
     });
-    if let Some(socket) = &socket {
-        clients::serve(socket, desk).map_err(|error| cannot(format!("starting a thread: {error}")))?;
-    }
-    announce(&server, log);
-    Ok(End::new(volume, server, log).wait(&inbox))
+    announce(&server, &reception.log);
+    Ok(End::new(volume, server, &reception.log).wait(inbox))
 }
 
-/// How it began.
-enum Begun {
-    Serving(Box<Served>),
-    /// It was asked to end before.
-    Over,
-}
-
-/// Starts on a thread of its own, since paths may have to be waited for.
+/// Starts on a thread of its own, since paths may have to be waited for. `None` if it was asked to end before.
 fn begin(
     options: &Arc<Options>,
-    news: &Sender<News>,
+    reception: &Arc<Reception>,
     inbox: &Receiver<News>,
-    log: &Arc<Log>,
-) -> Result<Begun, Ending> {
-    let board = Arc::new(Board::default());
+) -> Result<Option<Box<Served>>, (String, Ending)> {
+    let log = &reception.log;
     let starter = {
-        let (options, board, log, news) =
-            (Arc::clone(options), Arc::clone(&board), Arc::clone(log), news.clone());
+        let (options, reception) = (Arc::clone(options), Arc::clone(reception));
         move || {
-            let served = start(&options, &board, &log);
-            // Nobody listens only when the process ends.
-            let _ = news.send(News::Started(served.map(Box::new)));
+            let served = start(&options, &reception).map(Box::new);
+            reception.follow_up(News::Started(served));
         }
     };
-    log.line(format!("connecting {}", names(&options.paths)));
-    if let Err(error) = thread::Builder::new().name("serve-start".to_owned()).spawn(starter) {
-        log.line(format!("starting a thread: {error}"));
-        return Err(Ending::NotStarted);
-    }
+    thread(starter, "serve-start").map_err(|error| (error.to_string(), Ending::NotStarted))?;
     loop {
         match inbox.recv_timeout(REMINDER) {
-            Ok(News::Started(Ok(served))) => return Ok(Begun::Serving(served)),
-            Ok(News::Started(Err(error))) => {
-                log.line(format!("cannot start: {error}"));
-                let is_option = matches!(error, Error::Setting { .. });
-                return Err(if is_option { Ending::Usage } else { Ending::NotStarted });
-            }
+            Ok(News::Started(result)) => return result.map(Some),
             Ok(News::Signal(name)) => {
                 log.line(format!("{name}: ends before it has begun to serve"));
-                return Ok(Begun::Over);
+                return Ok(None);
             }
-            Ok(News::Quit | News::Ended(_)) => {}
-            Err(RecvTimeoutError::Timeout) => remind(&board, log),
-            Err(RecvTimeoutError::Disconnected) => return Err(Ending::NotStarted),
+            Ok(News::Quit) => {
+                log.line("quit: ends before it has begun to serve");
+                return Ok(None);
+            }
+            Ok(News::Ended(_)) => {}
+            Err(_) => remind(&reception.board, log),
         }
     }
 }
@@ -154,7 +135,42 @@ fn remind(board: &Board, log: &Log) {
     }
 }
 
-fn start(options: &Options, board: &Arc<Board>, log: &Arc<Log>) -> Result<Served, Error> {
+/// Opens the control socket, connects the paths, builds the volume, serves it.
+fn start(options: &Options, reception: &Arc<Reception>) -> Result<Served, (String, Ending)> {
+    if let Some(path) = &options.control {
+        receive(path, options, reception).map_err(|problem| (problem, Ending::NotStarted))?;
+    }
+    serve_volume(options, reception).map_err(|error| {
+        let is_option = matches!(error, Error::Setting { .. });
+        (error.to_string(), if is_option { Ending::Usage } else { Ending::NotStarted })
+    })
+}
+
+/// Lets clients in, once no predecessor holds the socket.
+fn receive(path: &Path, options: &Options, reception: &Arc<Reception>) -> Result<(), String> {
+    let began = Tick::now();
+    let socket = loop {
+        if let Some(socket) = Socket::bind(path)? {
+            break socket;
+        }
+        let place = path.display();
+        if options.claim_timeout.is_some_and(|patience| Tick::now().since(began) >= patience) {
+            return Err(format!(
+                "control socket {place}: its server is silent; stop it, or name another socket"
+            ));
+        }
+        reception.log.line(format!("waiting for {place}: its server is silent, dying perhaps"));
+        thread::park_timeout(PAUSE);
+    };
+    clients::serve(&socket, Arc::clone(reception)).map_err(|error| format!("starting a thread: {error}"))?;
+    // Nobody else sets it.
+    let _ = reception.socket.set(socket);
+    Ok(())
+}
+
+fn serve_volume(options: &Options, reception: &Reception) -> Result<Served, Error> {
+    let log = &reception.log;
+    log.line(format!("connecting {}", names(&options.paths)));
     let buffers = Buffers::new(options.queues, REQUESTS)?;
     let builder = Volume::builder()
         .policy(Arc::clone(&options.policy))
@@ -162,23 +178,23 @@ fn start(options: &Options, board: &Arc<Board>, log: &Arc<Log>) -> Result<Served
         .queue_depth(options.queue_depth)
         .no_path(options.no_path)
         .suspect_after(options.timeout);
-    let (prospects, builder) = Prospects::add(options, board, buffers.register(builder));
+    let (prospects, builder) = Prospects::add(options, &reception.board, buffers.register(builder));
     let volume = builder.build()?;
     let paths = prospects.joined(volume.clone());
     report(volume.events(), Arc::clone(log))?;
-    let geometry = volume.geometry();
-    log.line(format!(
-        "the volume has {} blocks of {} bytes, policy {}, paths:",
-        geometry.capacity(),
-        geometry.block_size(),
-        options.policy.name(),
-    ));
-    for path in volume.status().paths {
-        log.line(format!("{} ({}): {}, fence {}", path.id, path.name, path.access, path.fence));
-    }
+    introduce(&volume, options, log);
     let queues = (0..options.queues).filter_map(|index| volume.take_queue(QueueIndex(index))).collect();
     let server = Server::start(queues, buffers, door(options))?;
     Ok(Served { volume, paths, server })
+}
+
+fn introduce(volume: &Volume, options: &Options, log: &Log) {
+    let (geometry, policy) = (volume.geometry(), options.policy.name());
+    let (blocks, size) = (geometry.capacity(), geometry.block_size());
+    log.line(format!("the volume has {blocks} blocks of {size} bytes, policy {policy}, paths:"));
+    for path in volume.status().paths {
+        log.line(format!("{} ({}): {}, fence {}", path.id, path.name, path.access, path.fence));
+    }
 }
 
 /// How the device is served.

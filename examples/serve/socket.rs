@@ -1,7 +1,7 @@
 //! The control socket: a Unix stream that only its owner may use.
 
 use std::fs::{self, File};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -13,13 +13,13 @@ use crate::private;
 
 /// Bytes that the kernel has for a socket's name, without the zero at the end (`unix(7)`).
 const LONGEST: usize = 107;
-/// How long a server that holds the socket may take to let one in before it counts as alive but busy.
+/// How long a server that holds the socket may take to answer before it counts as silent.
 const GREETING: Duration = Duration::from_secs(2);
 /// How often and with what pause the directory is tried while another server makes its socket there.
-const TRIES: u32 = 100;
+const TRIES: u32 = 500;
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// A socket that is listened to. It is removed when dropped.
+/// A socket that is listened to.
 #[derive(Debug)]
 pub(crate) struct Socket {
     pub(crate) listener: UnixListener,
@@ -29,16 +29,17 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    /// Makes the socket, and replaces what a dead server left there. No other thread may make files meanwhile.
+    /// Makes the socket, and replaces what a dead server left there. `None` if a server holds it that does not answer: one
+    /// that was killed, perhaps, and whose last writes hang. No other thread may make files meanwhile.
     ///
     /// # Errors
     /// What stands in the way and what to do about it.
-    pub(crate) fn bind(path: &Path) -> Result<Self, String> {
+    pub(crate) fn bind(path: &Path) -> Result<Option<Self>, String> {
         let refuse = |problem: String| format!("control socket {}: {problem}", path.display());
         Self::make(path).map_err(refuse)
     }
 
-    fn make(path: &Path) -> Result<Self, String> {
+    fn make(path: &Path) -> Result<Option<Self>, String> {
         let length = path.as_os_str().len();
         if length > LONGEST {
             return Err(format!(
@@ -48,11 +49,25 @@ impl Socket {
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let directory = directory.unwrap_or(Path::new("."));
         let _turn = take_turn(directory)?;
-        clear(path)?;
+        match predecessor(path)? {
+            Predecessor::None => {}
+            Predecessor::Dead => {
+                fs::remove_file(path).map_err(|error| format!("a leftover cannot be removed: {error}"))?;
+            }
+            Predecessor::Silent => return Ok(None),
+        }
         let listener = private::make(|| UnixListener::bind(path));
         let listener = listener.map_err(|error| format!("it cannot be made: {error}"))?;
         let found = fs::symlink_metadata(path).map_err(|error| format!("it cannot be looked at: {error}"))?;
-        Ok(Self { listener, path: path.to_owned(), inode: (found.dev(), found.ino()) })
+        Ok(Some(Self { listener, path: path.to_owned(), inode: (found.dev(), found.ino()) }))
+    }
+
+    /// Removes it, unless another server has put its own in its place.
+    pub(crate) fn remove(&self) {
+        let own = |found: fs::Metadata| (found.dev(), found.ino()) == self.inode;
+        if fs::symlink_metadata(&self.path).is_ok_and(own) {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -76,10 +91,17 @@ fn take_turn(directory: &Path) -> Result<File, String> {
     Err(format!("{place} is locked by another process; stop it, or name a socket elsewhere"))
 }
 
-/// Removes what a dead server left.
-fn clear(path: &Path) -> Result<(), String> {
+/// Who had the socket before.
+enum Predecessor {
+    None,
+    Dead,
+    /// It has the socket open and does not answer.
+    Silent,
+}
+
+fn predecessor(path: &Path) -> Result<Predecessor, String> {
     let found = match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Predecessor::None),
         Err(error) => return Err(format!("it cannot be looked at: {error}")),
         Ok(found) => found,
     };
@@ -87,34 +109,38 @@ fn clear(path: &Path) -> Result<(), String> {
         return Err("the file exists and is no socket; remove it, or name another".to_owned());
     }
     match greet(path) {
-        // Nobody has it open: its server is dead.
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-            fs::remove_file(path).map_err(|error| format!("a leftover cannot be removed: {error}"))
+        Ok(Greeting::Answered) => {
+            Err("another server answers there; stop it, or name another socket".to_owned())
         }
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Ok(Greeting::Silence) => Ok(Predecessor::Silent),
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(Predecessor::Dead),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Predecessor::None),
         Err(error) => Err(format!("it exists, and whether its server lives cannot be seen: {error}")),
-        Ok(()) => Err("another server answers there; stop it, or name another socket".to_owned()),
     }
 }
 
-/// Connects to the socket. A server whose backlog is full holds up whoever connects: that one lives.
-fn greet(path: &Path) -> io::Result<()> {
+enum Greeting {
+    Answered,
+    Silence,
+}
+
+/// Sees whether anybody answers, on a thread of its own: a server whose backlog is full holds up whoever connects.
+fn greet(path: &Path) -> io::Result<Greeting> {
     let (sender, answer) = channel();
     let path = path.to_owned();
     thread::Builder::new().name("serve-greet".to_owned()).spawn(move || {
-        let _ = sender.send(UnixStream::connect(path).map(drop));
+        let _ = sender.send(converse(&path));
     })?;
-    match answer.recv_timeout(GREETING) {
-        Ok(connected) => connected,
-        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Ok(()),
+    match answer.recv_timeout(GREETING * 2) {
+        Ok(greeting) => greeting,
+        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Ok(Greeting::Silence),
     }
 }
 
-impl Drop for Socket {
-    fn drop(&mut self) {
-        let own = |found: fs::Metadata| (found.dev(), found.ino()) == self.inode;
-        if fs::symlink_metadata(&self.path).is_ok_and(own) {
-            let _ = fs::remove_file(&self.path);
-        }
-    }
+fn converse(path: &Path) -> io::Result<Greeting> {
+    let mut stream = UnixStream::connect(path)?;
+    stream.set_read_timeout(Some(GREETING))?;
+    // What goes wrong from here on is silence: somebody has the socket open.
+    let asked = stream.write_all(b"help\n").and_then(|()| stream.read(&mut [0; 64]));
+    Ok(if asked.is_ok_and(|bytes| bytes > 0) { Greeting::Answered } else { Greeting::Silence })
 }

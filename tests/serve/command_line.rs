@@ -1,12 +1,13 @@
 //! Command lines that cannot be served.
 
 use std::fs::Permissions;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::process::{Command, Output, Stdio};
 use std::{fs, str};
 
-use crate::rig::program;
+use crate::rig::{Serve, in_background, program};
 use crate::testing_support::{TempDir, require_loops};
 
 const USAGE: i32 = 2;
@@ -151,23 +152,39 @@ fn a_control_socket_that_cannot_be_is_refused_before_any_path_is_touched() {
     dir.write("file", "kept");
     let name = |file: &str| dir.path().join(file).display().to_string();
     let long = name(&"x".repeat(120));
-    let live = UnixListener::bind(name("live")).unwrap();
     let table: &[(&str, &[&str])] = &[
         (&long, &["bytes", "107", "shorter"]),
         ("/nonexistent/control", &["no directory /nonexistent"]),
         (&name("file"), &["no socket"]),
         (&name("file/control"), &["no directory"]),
         (dir.path().to_str().unwrap(), &["no socket"]),
-        (&name("live"), &["another server"]),
     ];
     for (socket, words) in table {
         refused(&["--path", "/nonexistent", "--control", socket], CANNOT_START, words);
     }
     assert_eq!(fs::read(name("file")).unwrap(), b"kept");
-    drop(live);
+}
+
+#[test]
+fn a_socket_is_taken_over_from_a_dead_server_alone() {
+    let dir = TempDir::new();
+    let name = |file: &str| dir.path().join(file).display().to_string();
+    let (socket, path) = (name("live"), ["--path", "/nonexistent", "--claim-timeout", "50ms"]);
+    let listener = UnixListener::bind(&socket).unwrap();
+    // A server that is dying answers nobody: it is waited for.
+    refused(&[&path[..], &["--control", &socket]].concat(), CANNOT_START, &["silent"]);
+    let answering = in_background(move || {
+        // The first is the one that nobody answered.
+        for stream in listener.incoming().take(2) {
+            let _ = stream.unwrap().write_all(b"{}\n");
+        }
+    });
+    refused(&[&path[..], &["--control", &socket]].concat(), CANNOT_START, &["another server"]);
+    answering.recv().unwrap();
+    let live = socket;
     // Its file is left, and replaced.
-    refused(&["--path", "/nonexistent", "--control", &name("live")], CANNOT_START, &["No such file"]);
-    assert!(!fs::exists(name("live")).unwrap(), "the socket is removed at the end");
+    refused(&["--path", "/nonexistent", "--control", &live], CANNOT_START, &["No such file"]);
+    assert!(!fs::exists(live).unwrap(), "the socket is removed at the end");
 }
 
 #[test]
@@ -176,11 +193,18 @@ fn a_signal_ends_it_while_it_waits_for_a_path() {
     let file = dir.file("file", 1 << 20);
     let lock = fs::File::open(&file).unwrap();
     lock.lock().unwrap();
-    let mut serve = crate::rig::Serve::launch(&["--path", file.to_str().unwrap()]);
+    let path = file.to_str().unwrap();
+    let mut serve = Serve::launch(&["--path", path]);
     serve.wait_for("waiting for");
     serve.wait_for(&format!("open in process {}", std::process::id()));
     let socket = fs::metadata(serve.socket()).unwrap();
     assert_eq!(socket.permissions().mode() & 0o777, Permissions::from_mode(0o600).mode());
     assert!(serve.is_running());
+    let stats = serve.control("stats");
+    assert!(stats["ok"] == false && stats["error"].as_str().unwrap().contains(path), "{stats}");
     assert_eq!(serve.terminate().code, Some(0));
+    let serve = Serve::launch(&["--path", path]);
+    serve.wait_for("waiting for");
+    serve.must("quit");
+    assert_eq!(serve.over().code, Some(0));
 }
