@@ -9,6 +9,7 @@ mod command_line;
 mod commands;
 mod device;
 mod endings;
+mod machine;
 mod rig;
 mod socket;
 #[allow(dead_code, reason = "each crate that takes it in uses part of it")]
