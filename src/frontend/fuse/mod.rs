@@ -35,8 +35,22 @@
 //! device has no cache. Loop devices have no forced writes (FUA): the kernel sends a write and a flush instead.
 
 mod buffers;
+mod channel;
+mod errno;
+mod keeper;
+mod life;
+mod loop_device;
+mod mount;
 mod options;
+pub(crate) mod protocol;
+mod pulse;
 mod server;
+mod shape;
+mod station;
+mod sys;
+mod tasks;
+mod timeouts;
+mod worker;
 
 pub use buffers::Buffers;
 pub use options::Options;
