@@ -1,6 +1,8 @@
 //! The service from start to end.
 
+use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -142,8 +144,14 @@ fn start(options: &Options, reception: &Arc<Reception>) -> Result<Served, (Strin
     }
     serve_volume(options, reception).map_err(|error| {
         let is_option = matches!(error, Error::Setting { .. });
-        (error.to_string(), if is_option { Ending::Usage } else { Ending::NotStarted })
+        (format!("{error}{}", hint()), if is_option { Ending::Usage } else { Ending::NotStarted })
     })
+}
+
+/// What most errors of starting come down to.
+fn hint() -> &'static str {
+    let is_root = fs::metadata("/proc/self").is_ok_and(|found| found.uid() == 0);
+    if is_root { "" } else { " (this user is not root, which serving needs)" }
 }
 
 /// Lets clients in, once no predecessor holds the socket.

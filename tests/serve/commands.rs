@@ -84,6 +84,8 @@ fn a_path_that_fails_is_gone_without_a_trace_for_the_user_and_comes_back() {
 #[test]
 fn lost_writes_are_fenced_and_done_elsewhere() {
     let Some((serve, loops)) = serve(2) else { return };
+    // What comes next is a write, and goes to the first path.
+    serve.must("policy failover");
     serve.must("stall 0 lost fence=10ms");
     exercise(serve.device(), 3);
     serve.wait_for("fenced (proven)");
@@ -97,10 +99,11 @@ fn lost_writes_are_fenced_and_done_elsewhere() {
 #[test]
 fn a_write_without_a_fence_waits_until_its_path_is_restored() {
     let Some((serve, _loops)) = serve(2) else { return };
+    serve.must("policy failover");
     serve.must("stall 0 late");
     let device = serve.device().to_owned();
     let done = in_background(move || exercise(&device, 4));
-    serve.wait_for("no fence");
+    until("path 0 never goes down", || health(&serve, 0) == "down");
     assert!(done.try_recv().is_err(), "the write waits");
     serve.must("restore 0");
     done.recv().unwrap();

@@ -34,7 +34,7 @@ fn without_root_it_says_so() {
     let copy = dir.path().join("serve");
     fs::copy(program(), &copy).unwrap();
     let output = Command::new(copy).arg("--path").arg(file).uid(NOBODY).gid(NOBODY).output().unwrap();
-    refused(&output, &["root"]);
+    refused(&output, &["not root"]);
 }
 
 /// Runs `serve` over a file with a `/dev` of its own, which has but these character devices.

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
@@ -294,31 +294,36 @@ impl Log {
         let here = Arc::clone(&log);
         drop(in_background(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                let mut said = here.said.lock().unwrap();
+                let mut said = here.lock();
                 said.text.push_str(&line);
                 said.text.push('\n');
                 drop(said);
                 here.more.notify_all();
             }
-            here.said.lock().unwrap().is_over = true;
+            here.lock().is_over = true;
             here.more.notify_all();
         }));
         log
     }
 
+    /// Also after a test has failed: its log is wanted most then.
+    fn lock(&self) -> MutexGuard<'_, Said> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn text(&self) -> String {
-        self.said.lock().unwrap().text.clone()
+        self.lock().text.clone()
     }
 
     fn wait_for(&self, text: &str) {
-        let said = self.said.lock().unwrap();
+        let said = self.lock();
         let waits = |said: &mut Said| !said.text.contains(text) && !said.is_over;
         let (said, _) = self.more.wait_timeout_while(said, BOUND, waits).unwrap();
         assert!(said.text.contains(text), "serve never said {text:?}:\n{}", said.text);
     }
 
     fn wait_for_end(&self) {
-        let said = self.said.lock().unwrap();
+        let said = self.lock();
         let (said, _) = self.more.wait_timeout_while(said, BOUND, |said| !said.is_over).unwrap();
         assert!(said.is_over, "standard error stays open");
     }
