@@ -32,6 +32,16 @@ enum Face {
     Plain,
 }
 
+impl Face {
+    /// From one progress line to the next.
+    fn interval(self) -> Duration {
+        match self {
+            Self::Terminal => Duration::from_millis(250),
+            Self::Plain => Duration::from_secs(5),
+        }
+    }
+}
+
 impl Screen {
     /// Times are shown relative to `began`.
     pub(crate) fn new(out: Out, began: Tick) -> Self {
@@ -40,7 +50,7 @@ impl Screen {
             Out::Error => stderr().is_terminal(),
         };
         let face = if terminal { Face::Terminal } else { Face::Plain };
-        Self { began, out, face, due: began }
+        Self { began, out, face, due: began.after(face.interval()) }
     }
 
     /// A line of text.
@@ -63,15 +73,10 @@ impl Screen {
     pub(crate) fn progress(&mut self, now: Tick, text: &str) {
         let text: String = format!("[{:>5} s]  {text}", self.clock(now)).chars().take(WIDTH).collect();
         match self.face {
-            Face::Terminal => {
-                self.print(&format!("\r\x1b[K{text}"));
-                self.due = now.after(Duration::from_millis(250));
-            }
-            Face::Plain => {
-                self.print(&format!("{text}\n"));
-                self.due = now.after(Duration::from_secs(5));
-            }
+            Face::Terminal => self.print(&format!("\r\x1b[K{text}")),
+            Face::Plain => self.print(&format!("{text}\n")),
         }
+        self.due = now.after(self.face.interval());
     }
 
     /// Takes the progress line away.

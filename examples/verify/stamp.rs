@@ -7,6 +7,8 @@ use crate::content::{Content, Found};
 
 pub(crate) const LINE: usize = 64;
 const WORDS: usize = LINE / 8;
+/// The word of a line that says which line of the block it is.
+const PLACE: usize = 5;
 /// "mpiovrfy" in memory.
 const MAGIC: u64 = u64::from_le_bytes(*b"mpiovrfy");
 
@@ -72,8 +74,10 @@ pub(crate) fn read(bytes: &[u8], run: u64, block: u64) -> Found {
 
 /// Whether `bytes` are a block that nobody misses: zeroes, or stamps of any run.
 pub(crate) fn is_scratch(bytes: &[u8]) -> bool {
-    let mut lines = (0..).zip(bytes.as_chunks::<LINE>().0);
-    lines.all(|(place, line)| line == &[0; LINE] || Stamp::of(line, place).is_some())
+    // That run may have had blocks of another size, so a line may have any place.
+    let place = |line: &[u8; LINE]| line.as_chunks::<8>().0.get(PLACE).map_or(0, |place| u64::from_le_bytes(*place));
+    let mut lines = bytes.as_chunks::<LINE>().0.iter();
+    lines.all(|line| line == &[0; LINE] || Stamp::of(line, place(line)).is_some())
 }
 
 /// What `bytes`, read from block `block`, are, in words.

@@ -16,7 +16,6 @@ use crate::setup::{Setup, set_up};
 use crate::state::State;
 use crate::system;
 use crate::tally::Tally;
-use crate::units::bytes;
 
 const GLANCE: Duration = Duration::from_millis(50);
 /// How long nothing may end where the options do not say.
@@ -68,14 +67,15 @@ pub(crate) fn run(options: &Options) -> Result<Verdict, String> {
 
 fn introduce(screen: &Screen, options: &Options, rig: &Rig<'_>, start: Start) {
     let (name, portion) = (options.device.display(), &rig.portion);
-    let (size, offset) = (bytes(portion.end() - portion.offset), portion.offset);
+    let (size, offset) = ((portion.end() - portion.offset) >> 10, portion.offset);
     let (blocks, block_size, threads, seed) = (portion.blocks, portion.block_size, options.threads, options.seed);
     let what = match start {
         Start::Fill => "overwrites",
         Start::Check => "goes on with",
     };
     screen.line(&format!(
-        "verify {what} {size} of {name} from byte {offset}: {blocks} blocks of {block_size} bytes, {threads} threads, seed {seed}"
+        "\
+verify {what} {size} KiB of {name} from byte {offset}:\n  {blocks} blocks of {block_size} bytes, {threads} threads, seed {seed}"
     ));
 }
 
