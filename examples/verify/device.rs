@@ -49,6 +49,9 @@ impl Device {
         if !is_device && !kind.is_file() {
             return Err(self.problem(ErrorKind::InvalidInput, "is neither a block device nor a regular file"));
         }
+        if is_device && attribute(kind.rdev(), "ro").is_some_and(|read_only| read_only != 0) {
+            return Err(self.explain(&ErrorKind::ReadOnlyFilesystem.into()));
+        }
         let flags = libc::O_DIRECT | if is_device { libc::O_EXCL } else { 0 };
         let opened = OpenOptions::new().read(true).write(true).custom_flags(flags).open(&self.path);
         let mut file = opened.map_err(|error| self.explain(&error))?;
@@ -111,10 +114,14 @@ impl Storage for Opened {
     }
 }
 
-/// From sysfs; a partition has that of its disk.
+/// A partition has that of its disk.
 fn logical_block_size(device: u64) -> Option<u32> {
+    let read = |name: &str| attribute(device, name);
+    read("queue/logical_block_size").or_else(|| read("../queue/logical_block_size"))
+}
+
+/// A number that sysfs has of a block device.
+fn attribute(device: u64, name: &str) -> Option<u32> {
     let here = format!("/sys/dev/block/{}:{}", libc::major(device), libc::minor(device));
-    let read = |queue: &str| std::fs::read_to_string(Path::new(&here).join(queue)).ok();
-    let text = read("queue/logical_block_size").or_else(|| read("../queue/logical_block_size"))?;
-    text.trim().parse().ok()
+    std::fs::read_to_string(Path::new(&here).join(name)).ok()?.trim().parse().ok()
 }

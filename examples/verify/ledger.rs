@@ -34,7 +34,12 @@ impl Ledger {
 
     /// A write of `extent` is about to be issued: puts the generation of each block into `generations`, and says
     /// how many blocks have other writes in flight.
-    pub(crate) fn begin_write(&self, extent: Range<u64>, writing: Writing, generations: &mut Vec<u64>) -> u64 {
+    pub(crate) fn begin_write(
+        &self,
+        extent: Range<u64>,
+        writing: Writing,
+        generations: &mut Vec<u64>,
+    ) -> u64 {
         let mut overlapped = 0;
         generations.clear();
         self.each(extent, |_, block| {

@@ -11,8 +11,8 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 
 use crate::outage::Spell;
-use crate::rig::{CHECK_BYTES, Desk, Rig, Stop, Trouble};
 use crate::portion::Portion;
+use crate::rig::{CHECK_BYTES, Desk, Rig, Stop, Trouble};
 use crate::storage::Zeroing;
 
 /// Longest sleep of the thread that flushes.
@@ -93,26 +93,26 @@ impl Load {
         let mut desk = Desk::new(self.process << 16 | u64::from(number + 1), &rig.portion, self.max_io)?;
         let seed = self.seed ^ (self.process << 16 | u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mut chance = Xoshiro256PlusPlus::seed_from_u64(seed);
-        let mut spell = Spell::default();
+        let (mut reads, mut writes) = (Spell::default(), Spell::default());
         while goes_on(rig, until) {
             let extent = self.extent(rig, &desk, &mut chance);
-            let result = self.act(rig, &mut desk, &mut chance, extent);
-            rig.weather(&mut spell, result)?;
+            if chance.random_bool(0.5) {
+                rig.weather(&mut reads, rig.read(&mut desk, extent))?;
+            } else {
+                rig.weather(&mut writes, self.write(rig, &mut desk, &mut chance, extent))?;
+            }
         }
         Ok(())
     }
 
-    /// One read or write.
-    fn act(
+    /// Stamps, or zeroes.
+    fn write(
         &self,
         rig: &Rig<'_>,
         desk: &mut Desk,
         chance: &mut Xoshiro256PlusPlus,
         extent: Range<u64>,
     ) -> Result<(), Trouble> {
-        if chance.random_bool(0.5) {
-            return rig.read(desk, extent);
-        }
         let zeroable = Portion::zeroable(&extent);
         // Half of the extents begin where zeroes may be written.
         if !zeroable.is_empty() && chance.random_range(0..100) < self.zero_percent.saturating_mul(2) {

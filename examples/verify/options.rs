@@ -152,7 +152,10 @@ impl Options {
         if self.state.is_none() {
             return Err("--resume needs --state FILE".to_owned());
         }
-        let given = self.offset.is_some() || self.size.is_some() || self.blocks.is_some() || self.block_size.is_some();
+        let given = self.offset.is_some()
+            || self.size.is_some()
+            || self.blocks.is_some()
+            || self.block_size.is_some();
         if given {
             let names = "--offset, --size, --blocks and --block-size";
             return Err(format!("{names} are in the state file: leave them out with --resume"));
@@ -218,7 +221,8 @@ fn size(name: &str, value: &str) -> Result<u64, String> {
 }
 
 fn time(name: &str, value: &str) -> Result<Duration, String> {
-    measure::duration(value).ok_or_else(|| format!("{name} needs a time, like 500ms, 60s or 2m, not {value:?}"))
+    measure::duration(value)
+        .ok_or_else(|| format!("{name} needs a time, like 500ms, 60s or 2m, not {value:?}"))
 }
 
 /// Of what was found small enough.

@@ -13,10 +13,10 @@ use crate::system;
 
 /// Between two attempts to open the storage, and before a thread goes on after an error.
 const PAUSE: Duration = Duration::from_millis(20);
-/// A thread whose I/O fails for so long while the storage answers reads has it opened again.
+/// Where I/O of one kind fails for so long while the storage answers reads, it is opened again.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Of one thread: since when its I/O has failed.
+/// Of one thread: since when all its I/O of one kind has failed.
 #[derive(Debug, Default)]
 pub(crate) struct Spell(Option<Tick>);
 
@@ -77,18 +77,22 @@ impl Rig<'_> {
         }
         let mut desk = Desk::new(0, &self.portion, CHECK_BYTES)?;
         let failing = Tick::now().since(since);
+        let failing_here = Tick::now().since(since.max(open.opened));
         let answers = open.storage.as_deref().is_some_and(|storage| self.probe(storage, &mut desk).is_ok());
         if answers && failing >= self.patience {
             let span = failing.as_secs();
-            return Err(Stop::Gone(format!("I/O has failed for {span} s, though reads are answered: {error}")));
+            return Err(Stop::Gone(format!(
+                "I/O has failed for {span} s, though reads are answered: {error}"
+            )));
         }
-        if answers && failing < GRACE {
+        if answers && failing_here < GRACE {
             return Ok(());
         }
         // The old one is closed first: it may be what keeps the device from coming back.
         open.storage = None;
         open.storage = Some(self.reopen(&mut desk, error)?);
         open.life += 1;
+        open.opened = Tick::now();
         Ok(())
     }
 
@@ -108,7 +112,9 @@ impl Rig<'_> {
                 Ok(storage) => {
                     let away = Tick::now().since(began);
                     let (seconds, millis) = (away.as_secs(), away.subsec_millis());
-                    self.tally.news(format!("outage {outage} is over after {seconds}.{millis:03} s; all blocks were read"));
+                    self.tally.news(format!(
+                        "outage {outage} is over after {seconds}.{millis:03} s; all blocks were read"
+                    ));
                     self.tally.begin(&doing);
                     return Ok(storage);
                 }

@@ -79,7 +79,8 @@ pub(crate) fn text(verdict: &Verdict, rig: &Rig<'_>, elapsed: Duration) -> Strin
         Verdict::Stopped(Stop::Gone(why)) => format!("\nGONE: {why}\n"),
         Verdict::Stopped(Stop::Failed(why)) => format!("\nFAILED: {why}\n"),
     };
-    let [writes, zeroes, reads, flushes, checked, overlapped, mixed, errors, outages] = numbers(tally).map(count);
+    let [writes, zeroes, reads, flushes, checked, overlapped, mixed, errors, outages] =
+        numbers(tally).map(count);
     let (seconds, moved) = (elapsed.as_secs(), bytes(tally.bytes.get()));
     let _ = write!(
         text,
@@ -131,7 +132,8 @@ pub(crate) fn json(verdict: &Verdict, rig: &Rig<'_>, elapsed: Duration) -> Strin
 
 fn numbers(tally: &Tally) -> [u64; 9] {
     let Tally { writes, zeroes, reads, flushes, checked, overlapped, mixed, errors, outages, .. } = tally;
-    [writes, zeroes, reads, flushes, checked, overlapped, mixed, errors, outages].map(crate::tally::Count::get)
+    [writes, zeroes, reads, flushes, checked, overlapped, mixed, errors, outages]
+        .map(crate::tally::Count::get)
 }
 
 fn quoted(text: &str) -> String {

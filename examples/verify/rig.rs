@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use mpio::{Buffer, Pool, Tick};
 
-use crate::block::{End, Moment, Verdict, Wrong, Writing};
+use crate::block::{End, Moment, Verdict, Writing, Wrong};
 use crate::content::{Content, Found};
 use crate::ledger::Ledger;
 use crate::portion::Portion;
@@ -55,6 +55,7 @@ pub(crate) struct Open {
     pub(crate) storage: Option<Box<dyn Storage>>,
     /// +1 whenever it is opened again.
     pub(crate) life: u32,
+    pub(crate) opened: Tick,
 }
 
 /// Why an I/O was not done.
@@ -198,7 +199,13 @@ impl Rig<'_> {
         Ok(())
     }
 
-    fn report(&self, storage: &dyn Storage, (block, verdict): (u64, Verdict), bytes: &[u8], again: &mut [u8]) {
+    fn report(
+        &self,
+        storage: &dyn Storage,
+        (block, verdict): (u64, Verdict),
+        bytes: &[u8],
+        again: &mut [u8],
+    ) {
         let wrong = match verdict {
             Verdict::Right => return,
             Verdict::Mixed if self.tearing == Tearing::Allowed => return self.tally.mixed.add(1),

@@ -41,7 +41,9 @@ pub(crate) fn set_up(options: &Options) -> Result<Setup, String> {
         Some(state) if options.flags.resume => resume(options, state),
         Some(state) if state.exists() => {
             let state = state.display();
-            Err(format!("the state file {state} exists: --resume goes on with its run; to begin anew, remove it"))
+            Err(format!(
+                "the state file {state} exists: --resume goes on with its run; to begin anew, remove it"
+            ))
         }
         _ => begin(options),
     }
@@ -108,12 +110,16 @@ fn portion(options: &Options, opened: &Opened) -> Result<Portion, String> {
     let wanted = match (options.blocks, options.size) {
         (Some(blocks), _) => blocks,
         (None, Some(size)) if size.is_multiple_of(unit) && size > 0 => size / unit,
-        (None, Some(size)) => return Err(format!("--size {size} is not a multiple of the block size, {unit}")),
+        (None, Some(size)) => {
+            return Err(format!("--size {size} is not a multiple of the block size, {unit}"));
+        }
         (None, None) => room.min((DEFAULT_BYTES / unit).max(1)).max(1),
     };
     if wanted > room {
         let size = opened.size;
-        return Err(format!("{name} is too small: it has {size} bytes, and {wanted} blocks of {unit} bytes at offset {offset} are wanted"));
+        return Err(format!(
+            "{name} is too small: it has {size} bytes, and {wanted} blocks of {unit} bytes at offset {offset} are wanted"
+        ));
     }
     Ok(Portion { offset, block_size, blocks: wanted })
 }
@@ -126,7 +132,8 @@ fn look(options: &Options, opened: &Opened, portion: &Portion) -> Result<(), Str
     let unit = u64::from(portion.block_size);
     // The beginning is where signatures are.
     let beginning = 0..u64::from(LOOK_BYTES).min(opened.size / unit * unit);
-    let used = if options.flags.destroy { portion.at(0)..portion.at(1) } else { portion.at(0)..portion.end() };
+    let used =
+        if options.flags.destroy { portion.at(0)..portion.at(1) } else { portion.at(0)..portion.end() };
     for Range { start, end } in [beginning, used] {
         let mut at = start;
         while at < end {

@@ -60,13 +60,12 @@ fn checksum(words: &[u64]) -> u64 {
 
 /// What `bytes`, read from block `block`, are to the run `run`.
 pub(crate) fn read(bytes: &[u8], run: u64, block: u64) -> Found {
-    let mut parts = (0..).zip(bytes.as_chunks::<LINE>().0).map(|(place, line)| {
-        match Stamp::of(line, place) {
+    let mut parts =
+        (0..).zip(bytes.as_chunks::<LINE>().0).map(|(place, line)| match Stamp::of(line, place) {
             Some(stamp) if stamp.run == run && stamp.block == block => Content::Stamp(stamp.generation),
             None if line == &[0; LINE] => Content::Zero,
             _ => Content::Foreign,
-        }
-    });
+        });
     let mut found = Found::whole(parts.next().unwrap_or(Content::Foreign));
     parts.for_each(|part| found.add(part));
     found
@@ -75,7 +74,8 @@ pub(crate) fn read(bytes: &[u8], run: u64, block: u64) -> Found {
 /// Whether `bytes` are a block that nobody misses: zeroes, or stamps of any run.
 pub(crate) fn is_scratch(bytes: &[u8]) -> bool {
     // That run may have had blocks of another size, so a line may have any place.
-    let place = |line: &[u8; LINE]| line.as_chunks::<8>().0.get(PLACE).map_or(0, |place| u64::from_le_bytes(*place));
+    let place =
+        |line: &[u8; LINE]| line.as_chunks::<8>().0.get(PLACE).map_or(0, |place| u64::from_le_bytes(*place));
     let mut lines = bytes.as_chunks::<LINE>().0.iter();
     lines.all(|line| line == &[0; LINE] || Stamp::of(line, place(line)).is_some())
 }
@@ -97,7 +97,8 @@ pub(crate) fn describe(bytes: &[u8], run: u64, block: u64) -> String {
     match parts.as_slice() {
         [(_, whole)] => whole.clone(),
         parts => {
-            let words: Vec<String> = parts.iter().take(4).map(|(at, part)| format!("{part} from byte {at}")).collect();
+            let words: Vec<String> =
+                parts.iter().take(4).map(|(at, part)| format!("{part} from byte {at}")).collect();
             let more = if parts.len() > 4 { ", ..." } else { "" };
             format!("{}{more}", words.join(", "))
         }

@@ -80,9 +80,9 @@ impl State {
         }
         let Self { run, processes, portion, .. } = *self;
         let saved = Saved { run, processes, portion, ceiling, durable: ledger.durable() };
-        saved.write(&self.path).map_err(|error| {
-            format!("the state file {} cannot be written: {error}", self.path.display())
-        })?;
+        saved
+            .write(&self.path)
+            .map_err(|error| format!("the state file {} cannot be written: {error}", self.path.display()))?;
         self.ceiling.store(ceiling, Ordering::Release);
         Ok(())
     }
@@ -98,7 +98,8 @@ impl Saved {
         File::open(path)
             .and_then(|mut file| file.read_to_end(&mut bytes))
             .map_err(|error| format!("the state file {} cannot be read: {error}", path.display()))?;
-        Self::parse(&bytes).ok_or_else(|| format!("{} is not a state file of verify, or damaged", path.display()))
+        Self::parse(&bytes)
+            .ok_or_else(|| format!("{} is not a state file of verify, or damaged", path.display()))
     }
 
     fn parse(bytes: &[u8]) -> Option<Self> {

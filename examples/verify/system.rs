@@ -18,7 +18,8 @@ pub(crate) fn zero(file: &File, how: Zeroing, offset: u64, bytes: u64) -> io::Re
             Zeroing::Write => libc::FALLOC_FL_ZERO_RANGE,
             Zeroing::Punch => libc::FALLOC_FL_PUNCH_HOLE,
         };
-    let number = |number: u64| libc::off_t::try_from(number).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
+    let number =
+        |number: u64| libc::off_t::try_from(number).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
     let (offset, bytes) = (number(offset)?, number(bytes)?);
     // SAFETY: the call takes plain numbers, and the descriptor is open for as long as `file` is borrowed.
     let status = unsafe { libc::fallocate(file.as_raw_fd(), mode, offset, bytes) };

@@ -33,7 +33,7 @@ pub(crate) fn run(options: &Options) -> Result<Verdict, String> {
         run: saved.run,
         portion: saved.portion,
         source: &device,
-        open: RwLock::new(Open { storage: Some(Box::new(opened)), life: 0 }),
+        open: RwLock::new(Open { storage: Some(Box::new(opened)), life: 0, opened: Tick::now() }),
         ledger,
         state: options.state.as_ref().map(|path| State::new(path.clone(), &saved)),
         tally: Tally::default(),
@@ -68,7 +68,8 @@ pub(crate) fn run(options: &Options) -> Result<Verdict, String> {
 fn introduce(screen: &Screen, options: &Options, rig: &Rig<'_>, start: Start) {
     let (name, portion) = (options.device.display(), &rig.portion);
     let (size, offset) = ((portion.end() - portion.offset) >> 10, portion.offset);
-    let (blocks, block_size, threads, seed) = (portion.blocks, portion.block_size, options.threads, options.seed);
+    let (blocks, block_size, threads, seed) =
+        (portion.blocks, portion.block_size, options.threads, options.seed);
     let what = match start {
         Start::Fill => "overwrites",
         Start::Check => "goes on with",
@@ -80,7 +81,12 @@ verify {what} {size} KiB of {name} from byte {offset}:\n  {blocks} blocks of {bl
 }
 
 /// Shows how it goes until it ends. If the device hangs, ends the process: its threads cannot be waited for.
-fn watch(rig: &Rig<'_>, screen: &mut Screen, driver: &ScopedJoinHandle<'_, Result<(), Stop>>, options: &Options) {
+fn watch(
+    rig: &Rig<'_>,
+    screen: &mut Screen,
+    driver: &ScopedJoinHandle<'_, Result<(), Stop>>,
+    options: &Options,
+) {
     let mut gauge = Gauge::new(rig.began);
     let mut last = (rig.began, 0);
     let hang = if options.patience.is_zero() { HANG } else { options.patience };

@@ -53,7 +53,14 @@ fn what_is_wrong_is_said() {
 #[test]
 fn times_and_sizes_have_units() {
     let seconds = |number| Some(Duration::from_secs(number));
-    let times = [("0", seconds(0)), ("2m", seconds(120)), ("1h", seconds(3600)), ("60", None), ("s", None), ("-1s", None)];
+    let times = [
+        ("0", seconds(0)),
+        ("2m", seconds(120)),
+        ("1h", seconds(3600)),
+        ("60", None),
+        ("s", None),
+        ("-1s", None),
+    ];
     for (text, time) in times {
         assert_eq!(measure::duration(text), time, "{text}");
     }

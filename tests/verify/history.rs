@@ -108,9 +108,10 @@ impl World {
 
     /// Not if something else was there after the write had ended and before the read began.
     fn may_find(&self, read: &Read, write: &Write) -> bool {
-        let replaced = self.writes.iter().any(|later| {
-            later.acknowledged && later.start > write.end && later.end < read.start
-        });
+        let replaced = self
+            .writes
+            .iter()
+            .any(|later| later.acknowledged && later.start > write.end && later.end < read.start);
         let failed = write.end != NEVER && !write.acknowledged;
         let contradicted = self.reads.iter().any(|other| {
             let found = other.end < read.start && other.found != Some(write.generation);
@@ -121,7 +122,8 @@ impl World {
 
     fn step(&mut self, chance: &mut Xoshiro256PlusPlus, seed: u64) {
         let pick = |count: usize, chance: &mut Xoshiro256PlusPlus| chance.random_range(0..count.max(1));
-        let flying: Vec<usize> = (0..self.writes.len()).filter(|&one| self.writes[one].end == NEVER).collect();
+        let flying: Vec<usize> =
+            (0..self.writes.len()).filter(|&one| self.writes[one].end == NEVER).collect();
         let reading: Vec<usize> = (0..self.reads.len()).filter(|&one| self.reads[one].end == NEVER).collect();
         match chance.random_range(0..6) {
             0 if flying.len() < 4 => self.begin_write(),

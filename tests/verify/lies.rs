@@ -27,7 +27,7 @@ fn run(habit: Habit, tearing: Tearing) -> (Tally, Result<(), Stop>) {
         run: 77,
         portion: Portion { offset: 0, block_size: u32::try_from(BLOCK_SIZE).unwrap(), blocks: BLOCKS },
         source: &liar,
-        open: RwLock::new(Open { storage: Some(liar.open().unwrap()), life: 0 }),
+        open: RwLock::new(Open { storage: Some(liar.open().unwrap()), life: 0, opened: Tick::now() }),
         ledger: Ledger::new((0..BLOCKS).map(|_| Block::untouched())),
         state: None,
         tally: Tally::default(),

@@ -83,7 +83,8 @@ fn an_honest_loop_device_is_right() {
 fn an_old_image_that_is_put_back_behind_its_back_is_found() {
     let Some(loops) = require_loops(1, 8 * MIB) else { return };
     let file = OpenOptions::new().read(true).write(true).open(loops.file()).unwrap();
-    let mut child = start(loops.device(0), "--seconds 600 --threads 2 --blocks 16 --max-io 2048 --zero-percent 0");
+    let mut child =
+        start(loops.device(0), "--seconds 600 --threads 2 --blocks 16 --max-io 2048 --zero-percent 0");
     let mut old = [0; BLOCK_SIZE];
     await_generation(&file, 3, 10, &mut child);
     file.read_exact_at(&mut old, 3 * BLOCK_SIZE as u64).unwrap();
@@ -127,7 +128,7 @@ fn a_kill_at_any_moment_leaves_a_state_to_go_on_from() {
 fn an_image_from_before_the_last_flush_is_found_by_the_next_process() {
     let dir = TempDir::new();
     let (device, state) = (dir.file("device", MIB), dir.path().join("state"));
-    let options = format!("--state {} --block-size 4096", state.display());
+    let options = format!("--state {}", state.display());
     if !takes_direct_io(&device) {
         return;
     }
@@ -179,7 +180,7 @@ impl Leaving {
     fn start(&self) -> (Child, Lines<BufReader<ChildStderr>>) {
         let state = self.state.display();
         let options = format!(
-            "--seconds 600 --threads 4 --size 1M --max-io 4K --flush-every 10ms --state {state} --zero-percent 0"
+            "--seconds 600 --threads 4 --blocks 64 --max-io 4K --flush-every 10ms --state {state} --zero-percent 0"
         );
         let mut child = start(&self.link, &options);
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -188,10 +189,10 @@ impl Leaving {
 
     /// Its writes fail from now on, so that it is closed; then it is detached.
     fn leave(&mut self, lines: &mut Lines<BufReader<ChildStderr>>) {
-        let device = self.device.take().unwrap();
-        assert!(run("blockdev", &["--setro", device.node().to_str().unwrap()]));
+        let device = ReadOnly::set(self.device.take().unwrap());
         await_line(lines, "outage 1: the device is gone");
         std::fs::remove_file(&self.link).unwrap();
+        drop(device);
     }
 
     fn come_back(&mut self) {
@@ -202,6 +203,22 @@ impl Leaving {
 
     fn file(&self) -> File {
         OpenOptions::new().read(true).write(true).open(&self.backing).unwrap()
+    }
+}
+
+/// A device whose writes fail. The node would keep that for whoever attaches to it next.
+struct ReadOnly(LoopDevice);
+
+impl ReadOnly {
+    fn set(device: LoopDevice) -> Self {
+        assert!(run("blockdev", &["--setro", device.node().to_str().unwrap()]));
+        Self(device)
+    }
+}
+
+impl Drop for ReadOnly {
+    fn drop(&mut self) {
+        let _ = run("blockdev", &["--setrw", self.0.node().to_str().unwrap()]);
     }
 }
 
