@@ -67,7 +67,7 @@ impl Server {
     pub fn start_through(
         submitters: Vec<Submitter>,
         buffers: Buffers,
-        options: Options,
+        options: &Options,
     ) -> Result<Self, Error> {
         Self::serve(submitters, buffers, options)
     }
