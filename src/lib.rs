@@ -88,6 +88,8 @@ mod volume;
 #[doc(hidden)]
 #[cfg(feature = "testing")]
 pub mod fuzzing {
+    #[cfg(feature = "fuse")]
+    pub use crate::frontend::fuse::protocol::foreign as fuse;
     pub use crate::path::block_device::vpd83::identifiers as vpd83;
 }
 

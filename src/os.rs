@@ -4,7 +4,6 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::thread::Builder;
-use std::time::Duration;
 
 use crate::error::Error;
 use crate::time::Tick;
@@ -47,40 +46,20 @@ pub(crate) fn enter_io_path() {
     let _ = unsafe { libc::prctl(PR_SET_IO_FLUSHER, on, unused, unused, unused) };
 }
 
-/// Sleeping on several descriptors at once.
-#[derive(Default)]
-pub(crate) struct Sleepers {
-    polled: Vec<libc::pollfd>,
+/// Sleeps until one of the descriptors is readable or in error, a signal comes, or `until`. Those that are missing are
+/// passed over.
+pub(crate) fn sleep_on(polled: &mut [libc::pollfd], until: Option<Tick>) {
+    let span = until.map(|until| until.since(Tick::now())).map(|span| libc::timespec {
+        tv_sec: i64::try_from(span.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: span.subsec_nanos().into(),
+    });
+    let span = span.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    let count = libc::nfds_t::try_from(polled.len()).unwrap_or(0);
+    // SAFETY: there are as many entries as `count` says, and `span` is null or valid; the call keeps neither.
+    let _ = unsafe { libc::ppoll(polled.as_mut_ptr(), count, span, std::ptr::null()) };
 }
 
-impl Sleepers {
-    /// Sleeps until one of the descriptors is readable, a signal comes, or `until`. Where one is missing it does not
-    /// sleep long.
-    pub(crate) fn sleep<'a>(
-        &mut self,
-        descriptors: impl Iterator<Item = Option<BorrowedFd<'a>>>,
-        until: Option<Tick>,
-    ) {
-        let mut longest = until.map(|until| until.since(Tick::now()));
-        self.polled.clear();
-        for descriptor in descriptors {
-            match descriptor {
-                Some(fd) => {
-                    self.polled.push(libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 });
-                }
-                None => {
-                    longest = Some(longest.unwrap_or(Duration::MAX).min(Duration::from_millis(1)));
-                }
-            }
-        }
-        let span = longest.map(|span| libc::timespec {
-            tv_sec: i64::try_from(span.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(span.subsec_nanos()),
-        });
-        let span = span.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-        // SAFETY: `polled` has as many valid entries as are given, and `span` is null or valid; the call keeps neither.
-        let _ = unsafe {
-            libc::ppoll(self.polled.as_mut_ptr(), self.polled.len() as libc::nfds_t, span, std::ptr::null())
-        };
-    }
+/// An entry for [`sleep_on`]: the kernel passes over a negative descriptor.
+pub(crate) fn polled(descriptor: Option<BorrowedFd<'_>>) -> libc::pollfd {
+    libc::pollfd { fd: descriptor.map_or(-1, |fd| fd.as_raw_fd()), events: libc::POLLIN, revents: 0 }
 }

@@ -66,6 +66,12 @@ impl Bed {
         Ok(Self { ready, bell })
     }
 
+    /// Ends a sleep, whether the bell is armed or not.
+    #[cfg(feature = "fuse")]
+    pub(super) fn waker(&self) -> Waker {
+        self.ready.waker(None)
+    }
+
     pub(super) fn bell(&self) -> &Arc<Bell> {
         &self.bell
     }

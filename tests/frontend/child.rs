@@ -1,8 +1,9 @@
 //! A server in a process of its own, to be killed.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Lines, Read};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 use mpio::frontend::fuse::Options;
 
@@ -15,10 +16,12 @@ const ROLE: &str = "MPIO_TEST_SERVES";
 pub(crate) struct Serving {
     pub(crate) device: PathBuf,
     process: Child,
+    lines: Lines<BufReader<ChildStdout>>,
 }
 
 impl Serving {
-    /// Starts it; with `holding`, whatever comes after its first line of input hangs.
+    /// Starts it. When told to [`go`](Self::go), what is sent to its volume hangs from then on; in the role `hold and stop`
+    /// it also stops.
     pub(crate) fn start(role: &str) -> Self {
         let mut process = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "child::the_other_process", "--nocapture"])
@@ -28,9 +31,15 @@ impl Serving {
             .spawn()
             .unwrap();
         let lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let device = lines.map_while(Result::ok).find(|line| line.contains("/dev/loop")).unwrap();
-        let device = &device[device.find("/dev/loop").unwrap()..];
-        Self { device: device.into(), process }
+        let mut serving = Self { device: PathBuf::new(), process, lines };
+        let device = serving.wait_for("/dev/loop");
+        serving.device = device[device.find("/dev/loop").unwrap()..].into();
+        serving
+    }
+
+    /// Waits for a line of output that has `text` in it.
+    pub(crate) fn wait_for(&mut self, text: &str) -> String {
+        self.lines.by_ref().map_while(Result::ok).find(|line| line.contains(text)).unwrap()
     }
 
     /// Has it do what its role says.
@@ -56,16 +65,16 @@ impl Drop for Serving {
 #[test]
 fn the_other_process() {
     let Ok(role) = std::env::var(ROLE) else { return };
-    let rig = Rig::try_new(Plan::default(), Options::new()).unwrap();
+    let rig = Rig::try_new(Plan::default(), &Options::new()).unwrap();
     println!("{}", rig.node());
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
-    if role != "serve" {
-        rig.medium.hold();
-        println!("held");
-    }
+    rig.medium.hold();
+    println!("held");
     if role == "hold and stop" {
-        let _ = rig.server.stop(crate::medium::PATIENCE);
+        let _ = rig.server.stop(Duration::ZERO);
     }
+    rig.medium.wait_for_held(1);
+    println!("has a write");
     loop {
         std::thread::park();
     }

@@ -4,13 +4,22 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use mpio::path::{
-    Attempt, Attempts, ControlSink, Description, Fault, IdentifierKind, Identity, Incarnation, OpenQueue,
-    Outcomes, Path, PathQueue, Port, QueueIndex, Reactor, Waker,
+    Attempt, Attempts, Cache, ControlSink, Description, Fault, IdentifierKind, Identity, Incarnation,
+    OpenQueue, Outcomes, Path, PathQueue, Port, QueueIndex, Reactor, Waker,
 };
 use mpio::{Durability, Error, Geometry, Limits, Operation, Tick, Unmap};
 
 /// How long to wait for what must come.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits for what comes in a moment; `still` says what is the case until then.
+pub(crate) fn soon(still: &str, mut done: impl FnMut() -> bool) {
+    let end = Tick::now().after(PATIENCE);
+    while !done() {
+        assert!(Tick::now() < end, "{still} still after {PATIENCE:?}");
+        std::thread::yield_now();
+    }
+}
 
 /// The device.
 #[derive(Clone)]
@@ -57,10 +66,6 @@ impl Medium {
         Self { shared: Arc::new(shared), geometry, limits }
     }
 
-    pub(crate) fn geometry(&self) -> Geometry {
-        self.geometry
-    }
-
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.shared.state.lock().unwrap()
     }
@@ -93,7 +98,9 @@ impl Path for Medium {
 
     fn connect(&mut self, _incarnation: Incarnation) -> Result<Description, Error> {
         let identity = Identity::none().with(IdentifierKind::Custom, "memory").with_node("memory");
-        Ok(Description::new(identity, self.geometry, self.limits))
+        let mut description = Description::new(identity, self.geometry, self.limits);
+        description.cache = Cache::Private;
+        Ok(description)
     }
 
     fn open_queue(&mut self, _queue: QueueIndex) -> Result<Box<dyn OpenQueue>, Error> {

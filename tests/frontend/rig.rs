@@ -41,10 +41,10 @@ impl Rig {
         if !can_serve() {
             return None;
         }
-        Some(Self::try_new(plan, Options::new()).unwrap())
+        Some(Self::try_new(plan, &Options::new()).unwrap())
     }
 
-    pub(crate) fn try_new(plan: Plan, options: Options) -> Result<Self, Error> {
+    pub(crate) fn try_new(plan: Plan, options: &Options) -> Result<Self, Error> {
         let capacity = CAPACITY * 512 / u64::from(plan.block_size);
         let medium = Medium::new(plan.block_size, capacity, plan.limits);
         let buffers = Buffers::new(plan.queues, plan.buffers)?;

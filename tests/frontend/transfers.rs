@@ -25,7 +25,7 @@ const SIZES: [usize; 10] = [
 fn what_is_written_is_on_the_medium_and_is_read_back() {
     let Some(rig) = Rig::required(Plan::default()) else { return };
     let device = Direct::open(rig.device());
-    let (mut offset, last) = (512, (CAPACITY * 512) as usize);
+    let (mut offset, last) = (512, usize::try_from(CAPACITY * 512).unwrap());
     for (seed, len) in SIZES.into_iter().enumerate() {
         let data = pattern(seed as u64, len);
         device.write(offset as u64, &data, 0).unwrap();

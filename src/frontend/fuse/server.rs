@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::os;
 use crate::time::Tick;
-use crate::volume::Queue;
+use crate::volume::{Queue, Submitter};
 
 use super::channel::Channel;
 use super::life::Life;
@@ -19,7 +19,7 @@ use super::protocol::{Answer, HEADER, Message, Negotiated, Received, WRITE_HEAD,
 use super::shape::Shape;
 use super::station::Station;
 use super::worker::{Parts, Worker};
-use super::{Buffers, Options, keeper, sys, timeouts};
+use super::{Buffers, Options, keeper, timeouts};
 
 /// How long the kernel may take to begin.
 const GREETING: Duration = Duration::from_secs(10);
@@ -52,7 +52,7 @@ impl Server {
     ///
     /// # Errors
     /// What the system lacks and what to do about it. Nothing is left behind.
-    pub fn start(mut queues: Vec<Queue>, buffers: Buffers, options: Options) -> Result<Self, Error> {
+    pub fn start(mut queues: Vec<Queue>, buffers: Buffers, options: &Options) -> Result<Self, Error> {
         for queue in &mut queues {
             // It is made at the first call.
             queue.wake_fd()?;
@@ -60,10 +60,22 @@ impl Server {
         Self::serve(queues, buffers, options)
     }
 
+    /// The same through submitters, whose queues a dispatcher polls.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_through(
+        submitters: Vec<Submitter>,
+        buffers: Buffers,
+        options: &Options,
+    ) -> Result<Self, Error> {
+        Self::serve(submitters, buffers, options)
+    }
+
     pub(super) fn serve<S: Station>(
         stations: Vec<S>,
         buffers: Buffers,
-        options: Options,
+        options: &Options,
     ) -> Result<Self, Error> {
         let Some(first) = stations.first() else {
             return Err(Error::setting("queues", "a server needs at least one"));
@@ -92,7 +104,7 @@ impl Server {
             let (life, deadline) = (Arc::clone(&server.life), options.deadline);
             start(Parts { station, shape, pieces, staging, deadline, life }, channel)?;
         }
-        server.attach(mount, shape, &options)?;
+        server.attach(mount, shape, options)?;
         Ok(server)
     }
 
@@ -162,7 +174,7 @@ fn greet(channel: &Channel, shape: Shape) -> Result<(), Error> {
         let len = match channel.receive(&mut head, &mut rest) {
             Ok(len) => len,
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock && Tick::now() < until => {
-                sys::sleep(None, channel.as_fd(), Some(until));
+                os::sleep_on(&mut [os::polled(Some(channel.as_fd()))], Some(until));
                 continue;
             }
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,

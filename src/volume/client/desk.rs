@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::thread::{current, park, park_timeout, yield_now};
-use std::time::Duration;
 
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
@@ -14,7 +13,7 @@ use crate::io::{Memory, Request};
 use crate::sync::{AtomicU64, Ordering};
 use crate::time::Tick;
 use crate::volume::bell::Bell;
-use crate::volume::idling::{Idle, Idling};
+use crate::volume::pulse::{Pause, Pulse};
 
 use super::ends::Ends;
 use super::intake::Intake;
@@ -146,29 +145,28 @@ impl Desk {
 
     /// Has the calling thread wait until the op has something for it; `false` if `until` came first.
     pub(super) fn wait(&self, op: &Op, until: Option<Tick>) -> bool {
-        let usual = Duration::from_nanos(self.usual_wait.load(Ordering::Relaxed));
-        let mut idling = Idling::resume(usual);
+        if op.is_ready() {
+            return true;
+        }
+        let mut pulse = Pulse::expecting(self.usual_wait.load(Ordering::Relaxed));
         while !op.is_ready() {
             let now = Tick::now();
             if until.is_some_and(|until| until <= now) {
                 return false;
             }
-            match idling.idle(now) {
-                Idle::Spin => std::hint::spin_loop(),
-                Idle::Yield => yield_now(),
+            match pulse.idle(now) {
+                Pause::Look => std::hint::spin_loop(),
+                Pause::Yield => yield_now(),
                 // Others may unpark this thread too, for reasons of their own: it looks again.
-                Idle::Sleep if op.enlist(current()) => match until {
+                Pause::Sleep if op.enlist(current()) => match until {
                     Some(until) => park_timeout(until.since(now)),
                     None => park(),
                 },
-                Idle::Sleep => {}
+                Pause::Sleep => {}
             }
         }
-        if idling.is_idle() {
-            idling.busy(Tick::now());
-            let usual = u64::try_from(idling.usual().as_nanos()).unwrap_or(u64::MAX);
-            self.usual_wait.store(usual, Ordering::Relaxed);
-        }
+        pulse.busy(Tick::now());
+        self.usual_wait.store(pulse.expected(), Ordering::Relaxed);
         true
     }
 }

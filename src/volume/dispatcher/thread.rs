@@ -3,14 +3,15 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::yield_now;
+use std::time::Duration;
 
 use crossbeam::channel::Receiver;
 
 use crate::io::Completion;
-use crate::os::{Sleepers, spawn_io_thread};
+use crate::os::{polled, sleep_on, spawn_io_thread};
 use crate::time::Tick;
 use crate::volume::bell::Bell;
-use crate::volume::idling::{Idle, Idling};
+use crate::volume::pulse::{Pause, Pulse};
 use crate::volume::queue::Queue;
 
 use super::door::Door;
@@ -31,9 +32,10 @@ pub(super) struct Thread {
     commands: Receiver<Command>,
     bell: Arc<Bell>,
     stations: Vec<Station>,
-    idling: Idling,
+    pulse: Pulse,
     completions: Vec<Completion>,
-    sleepers: Sleepers,
+    /// Room to list descriptors in.
+    polled: Vec<libc::pollfd>,
 }
 
 impl Thread {
@@ -44,9 +46,9 @@ impl Thread {
             commands,
             bell,
             stations: Vec::new(),
-            idling: Idling::new(),
+            pulse: Pulse::default(),
             completions: Vec::new(),
-            sleepers: Sleepers::default(),
+            polled: Vec::new(),
         };
         // The code of paths and policies is guarded where it is called. Should anything else panic, the doors are
         // dropped, and each tells its other side.
@@ -110,12 +112,12 @@ impl Thread {
             return;
         }
         if busy {
-            return self.idling.busy(now);
+            return self.pulse.busy(now);
         }
-        match self.idling.idle(now) {
-            Idle::Spin => std::hint::spin_loop(),
-            Idle::Yield => yield_now(),
-            Idle::Sleep => self.sleep(due),
+        match self.pulse.idle(now) {
+            Pause::Look => std::hint::spin_loop(),
+            Pause::Yield => yield_now(),
+            Pause::Sleep => self.sleep(due),
         }
     }
 
@@ -126,8 +128,13 @@ impl Thread {
             match &mut self.stations[..] {
                 [one] => one.queue().sleep(until),
                 many => {
-                    let queues = many.iter_mut().map(|station| station.queue().wake_fd().ok());
-                    self.sleepers.sleep(queues, until);
+                    let queues = many.iter_mut().map(|station| polled(station.queue().wake_fd().ok()));
+                    self.polled.clear();
+                    self.polled.extend(queues);
+                    // Where there are no descriptors left it looks again from time to time.
+                    let is_lacking = self.polled.iter().any(|polled| polled.fd < 0);
+                    let soon = is_lacking.then(|| Tick::now().after(Duration::from_millis(1)));
+                    sleep_on(&mut self.polled, [until, soon].into_iter().flatten().min());
                 }
             }
         }

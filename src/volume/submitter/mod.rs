@@ -11,13 +11,15 @@ use crate::block::{Geometry, Limits};
 use crate::buffer::Buffer;
 use crate::error::{Error, Fate};
 use crate::io::{Completion, Cookie, Memory, Rejected, Request};
+#[cfg(feature = "fuse")]
+use crate::reactor::Waker;
 use crate::ring::lane::{Receiver, Sender, lane};
 use crate::time::Tick;
 
 use super::bell::{Bed, Bell};
 use super::dispatcher::Served;
 use super::dispatcher::door::{Asked, Descriptor};
-use super::idling::{Idle, Idling};
+use super::pulse::{Pause, Pulse};
 use door::{Answer, Ending, LaneDoor};
 
 /// Most requests at once on a lane.
@@ -40,7 +42,7 @@ pub struct Submitter {
     /// The dispatcher's.
     bell: Arc<Bell>,
     bed: Bed,
-    idling: Idling,
+    pulse: Pulse,
     slots: Vec<Slot>,
     free: Vec<u32>,
     released: VecDeque<(Cookie, Buffer)>,
@@ -94,7 +96,7 @@ impl Submitter {
             answers,
             bell: Arc::clone(served.bell()),
             bed,
-            idling: Idling::new(),
+            pulse: Pulse::default(),
             slots: vec![Slot { cookie: Cookie(0), state: State::Free }; depth as usize],
             free: (0..depth).rev().collect(),
             released: VecDeque::with_capacity(depth as usize),
@@ -234,15 +236,15 @@ impl Submitter {
             self.poll(completions);
             let now = Tick::now();
             if before != (completions.len(), self.released.len()) {
-                return self.idling.busy(now);
+                return self.pulse.busy(now);
             }
             if self.is_finished() || until.is_some_and(|until| until <= now) {
                 return;
             }
-            match self.idling.idle(now) {
-                Idle::Spin => std::hint::spin_loop(),
-                Idle::Yield => yield_now(),
-                Idle::Sleep => self.sleep(until),
+            match self.pulse.idle(now) {
+                Pause::Look => std::hint::spin_loop(),
+                Pause::Yield => yield_now(),
+                Pause::Sleep => self.sleep(until),
             }
         }
     }
@@ -295,6 +297,12 @@ impl Submitter {
         self.requests.is_abandoned()
             && self.slots.iter().all(|slot| !matches!(slot.state, State::Out { .. }))
             && self.answers.is_empty()
+    }
+
+    /// Ends a sleep on the descriptor, from another thread.
+    #[cfg(feature = "fuse")]
+    pub(crate) fn waker(&self) -> Waker {
+        self.bed.waker()
     }
 
     /// A file descriptor that is readable when [`poll`](Self::poll) has something to do, for a daemon's own `poll` or
