@@ -231,7 +231,8 @@ pub struct Completion {
 pub enum Memory {
     /// Here it is; after a read that was retried it may be another buffer of the same pool.
     Returned(Buffer),
-    /// A path can still touch it. It comes back through the queue's `poll_released` when none can.
+    /// A path can still touch it. It comes back through the `poll_released` of the queue or submitter when none can; of a
+    /// client, it goes back to its pool.
     Quarantined,
     /// The request had none.
     None,
