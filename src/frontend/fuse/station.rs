@@ -35,8 +35,11 @@ pub(super) trait Station: Send + 'static {
     /// Ends a sleep from another thread.
     fn bell(&self) -> Option<Waker>;
 
-    /// Sleeps until there is something to poll for, `channel` is readable, or `until` has come.
+    /// Sleeps until there is something to poll for, `channel` (always the same) is readable, or `until` has come.
     fn sleep(&mut self, channel: Option<BorrowedFd<'_>>, until: Option<Tick>);
+
+    /// Lets go of the channel, which is about to be closed for good.
+    fn let_go(&mut self);
 }
 
 impl Station for Queue {
@@ -69,9 +72,16 @@ impl Station for Queue {
     }
 
     fn sleep(&mut self, channel: Option<BorrowedFd<'_>>, until: Option<Tick>) {
+        if channel.is_some_and(|channel| self.sleep_with(channel, until)) {
+            return;
+        }
         // Made before the server started.
         if let Ok(wake) = self.wake_fd() {
             sys::sleep(channel, wake, until);
         }
+    }
+
+    fn let_go(&mut self) {
+        self.unwatch();
     }
 }
