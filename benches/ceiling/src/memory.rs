@@ -20,17 +20,15 @@ impl Memory {
     /// Shows `then` what lies at `offset`: fewer than `len` bytes if the end comes first.
     pub(crate) fn read(&self, offset: u64, len: usize, then: impl FnOnce(&[u8])) {
         let len = len.min(self.len().saturating_sub(offset) as usize);
-        let mut pieces = pieces(offset, len);
-        match (pieces.next(), pieces.next()) {
-            (Some(piece), None) => then(&self.block(piece.block)[piece.from..piece.to]),
-            _ => {
-                let mut data = Vec::with_capacity(len);
-                for piece in self::pieces(offset, len) {
-                    data.extend_from_slice(&self.block(piece.block)[piece.from..piece.to]);
-                }
-                then(&data);
-            }
+        let (block, from) = (offset as usize / BLOCK, offset as usize % BLOCK);
+        if (1..=BLOCK - from).contains(&len) {
+            return then(&self.block(block)[from..from + len]);
         }
+        let mut data = Vec::with_capacity(len);
+        for piece in pieces(offset, len) {
+            data.extend_from_slice(&self.block(piece.block)[piece.from..piece.to]);
+        }
+        then(&data);
     }
 
     /// False if it does not fit.
