@@ -110,7 +110,7 @@ fn an_outage_may_lose_what_was_not_flushed() {
 
 #[test]
 fn a_ghost_is_found() {
-    finds(Habit::Ghost, &[Fault::Ghost, Fault::Lost]);
+    finds(Habit::Ghost, &[Fault::Ghost]);
 }
 
 #[test]

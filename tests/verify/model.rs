@@ -250,6 +250,7 @@ fn a_flush_that_failed_covers_nothing() {
     block.mark();
     block.outage();
     block.flushed();
+    block.outage();
     assert!(may_hold(&block, OLD));
 }
 
