@@ -220,15 +220,15 @@ impl Rig<'_> {
         let second = storage.read(again, offset).map(|()| stamp::read(again, self.run, block));
         let fault = classify(&found, second.as_ref().ok(), wrong.seen);
         let then = match second {
-            Ok(second) if second == found => "and again in a second read".to_owned(),
-            Ok(_) => format!("then {} in a second read", stamp::describe(again, self.run, block)),
-            Err(error) => format!("and a second read failed: {error}"),
+            Ok(second) if second == found => "the same".to_owned(),
+            Ok(_) => stamp::describe(again, self.run, block),
+            Err(error) => format!("the second read failed: {error}"),
         };
         let at = now.since(self.began);
         self.tally.fault(
             fault,
             format!(
-                "{}: block {block} (byte {offset}) at {}.{:03} s, {}\n    may hold  {}\n    found     {}, {then}",
+                "{}: block {block} (byte {offset}) at {}.{:03} s, {}\n    may hold  {}\n    found     {}\n    and then  {then}",
                 fault.name(),
                 at.as_secs(),
                 at.subsec_millis(),
