@@ -75,6 +75,7 @@ pub mod path;
 pub mod path_suite;
 pub mod policy;
 mod reactor;
+mod ring;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 mod sync;
@@ -101,4 +102,7 @@ pub use io::{
     Completion, Cookie, Durability, Memory, Operation, PathId, QueueIndex, Rejected, Request, Unmap,
 };
 pub use time::Tick;
-pub use volume::{Events, PathOptions, PathStatus, Queue, Settled, Status, Volume, VolumeBuilder};
+pub use volume::{
+    Dispatcher, Events, PathOptions, PathStatus, Queue, Served, Settled, Status, Submitter, Volume,
+    VolumeBuilder,
+};

@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 pub(crate) use files::Registered;
 pub(crate) use ring::Span;
+pub(crate) use waker::Ready;
 pub use waker::Waker;
 
 use crate::buffer::Pool;

@@ -43,7 +43,6 @@ mod loop_device;
 mod mount;
 mod options;
 pub(crate) mod protocol;
-mod pulse;
 mod server;
 mod shape;
 mod standing;

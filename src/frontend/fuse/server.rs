@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::os;
 use crate::time::Tick;
-use crate::volume::Queue;
+use crate::volume::{Queue, Submitter};
 
 use super::channel::Channel;
 use super::life::Life;
@@ -19,7 +19,7 @@ use super::protocol::{Answer, HEADER, Message, Negotiated, Received, WRITE_HEAD,
 use super::shape::Shape;
 use super::station::Station;
 use super::worker::{Parts, Worker};
-use super::{Buffers, Options, keeper, sys, timeouts};
+use super::{Buffers, Options, keeper, timeouts};
 
 /// How long the kernel may take to begin.
 const GREETING: Duration = Duration::from_secs(10);
@@ -58,6 +58,18 @@ impl Server {
             queue.wake_fd()?;
         }
         Self::serve(queues, buffers, options)
+    }
+
+    /// The same through submitters, whose queues a dispatcher polls.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_through(
+        submitters: Vec<Submitter>,
+        buffers: Buffers,
+        options: &Options,
+    ) -> Result<Self, Error> {
+        Self::serve(submitters, buffers, options)
     }
 
     pub(super) fn serve<S: Station>(
@@ -162,7 +174,7 @@ fn greet(channel: &Channel, shape: Shape) -> Result<(), Error> {
         let len = match channel.receive(&mut head, &mut rest) {
             Ok(len) => len,
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock && Tick::now() < until => {
-                sys::sleep(None, channel.as_fd(), Some(until));
+                os::sleep_on(&mut [os::polled(Some(channel.as_fd()))], Some(until));
                 continue;
             }
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,

@@ -15,11 +15,11 @@ use super::channel::Channel;
 use super::errno::errno;
 use super::life::Life;
 use super::protocol::{Answer, Call, Message, Range, Received, WRITE_HEAD, decode};
-use super::pulse::{Pause, Pulse};
 use super::server::Ended;
 use super::shape::Shape;
 use super::station::Station;
 use super::tasks::{Task, Tasks, Work, Zeroing};
+use crate::volume::pulse::{Pause, Pulse};
 
 /// Requests that are read before those under way are looked after.
 const BATCH: u32 = 32;

@@ -15,7 +15,7 @@ const MOST: u64 = nanos(Duration::from_micros(500));
 
 /// What to do while there is nothing to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pause {
+pub(crate) enum Pause {
     /// Look again at once.
     Look,
     /// Let others run, then look again.
@@ -26,7 +26,7 @@ pub(super) enum Pause {
 
 /// Learns how long there is nothing to do.
 #[derive(Debug, Default)]
-pub(super) struct Pulse {
+pub(crate) struct Pulse {
     /// Mean of the last waits, in nanoseconds.
     expected: u64,
     since: Option<Tick>,
@@ -34,7 +34,7 @@ pub(super) struct Pulse {
 
 impl Pulse {
     /// There was something to do.
-    pub(super) fn busy(&mut self, now: Tick) {
+    pub(crate) fn busy(&mut self, now: Tick) {
         if let Some(since) = self.since.take() {
             let wait = now.nanos_since(since).min(MOST);
             self.expected = (self.expected * 7 + wait) / 8;
@@ -42,7 +42,7 @@ impl Pulse {
     }
 
     /// There is nothing to do.
-    pub(super) fn idle(&mut self, now: Tick) -> Pause {
+    pub(crate) fn idle(&mut self, now: Tick) -> Pause {
         let waited = now.nanos_since(*self.since.get_or_insert(now));
         if self.expected > WORTH || waited >= LIMIT {
             Pause::Sleep
