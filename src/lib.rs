@@ -75,6 +75,7 @@ pub mod path;
 pub mod path_suite;
 pub mod policy;
 mod reactor;
+mod ring;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 mod sync;
@@ -87,6 +88,8 @@ mod volume;
 #[doc(hidden)]
 #[cfg(feature = "testing")]
 pub mod fuzzing {
+    #[cfg(feature = "fuse")]
+    pub use crate::frontend::fuse::protocol::foreign as fuse;
     pub use crate::path::block_device::vpd83::identifiers as vpd83;
 }
 
@@ -99,4 +102,7 @@ pub use io::{
     Completion, Cookie, Durability, Memory, Operation, PathId, QueueIndex, Rejected, Request, Unmap,
 };
 pub use time::Tick;
-pub use volume::{Events, PathOptions, PathStatus, Queue, Settled, Status, Volume, VolumeBuilder};
+pub use volume::{
+    Dispatcher, Events, PathOptions, PathStatus, Queue, Served, Settled, Status, Submitter, Volume,
+    VolumeBuilder,
+};

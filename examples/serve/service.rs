@@ -192,7 +192,7 @@ fn serve_volume(options: &Options, reception: &Reception) -> Result<Served, Erro
     report(volume.events(), Arc::clone(log))?;
     introduce(&volume, options, log);
     let queues = (0..options.queues).filter_map(|index| volume.take_queue(QueueIndex(index))).collect();
-    let server = Server::start(queues, buffers, door(options))?;
+    let server = Server::start(queues, buffers, &door(options))?;
     Ok(Served { volume, paths, server })
 }
 

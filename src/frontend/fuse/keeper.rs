@@ -5,6 +5,8 @@
 //! process closes its descriptors one after the other, and would wait for the one before it comes to the other: for ever.
 //! Therefore the loop device is open in a thread that has a table of descriptors to itself. It may wait; the others close
 //! theirs meanwhile.
+//!
+//! What that thread lets go of must not own a descriptor: it would close another, or none.
 
 use std::fs::File;
 use std::io;
@@ -16,15 +18,15 @@ use crossbeam::channel::bounded;
 use crate::error::Error;
 use crate::os;
 
-use super::life::{Errand, Life};
 use super::loop_device::LoopDevice;
+use super::standing::{Errand, Standing};
 use super::sys;
 
 /// Starts the keeper, which alone has the device open when this returns.
-pub(super) fn start(device: LoopDevice, life: &Arc<Life>) -> Result<(), Error> {
+pub(super) fn start(device: LoopDevice, standing: &Arc<Standing>) -> Result<(), Error> {
     let name = device.path().display().to_string();
     let (reply, answer) = bounded(1);
-    let (file, theirs) = (device.into_file(), Arc::clone(life));
+    let (file, theirs) = (device.into_file(), Arc::clone(standing));
     os::spawn_io_thread("mpio-fuse-keep", move || {
         let own = sys::isolate(file.as_fd()).map(File::from);
         let (own, kept) = match own {
@@ -52,11 +54,11 @@ pub(super) fn start(device: LoopDevice, life: &Arc<Life>) -> Result<(), Error> {
 }
 
 /// Has the device open until nobody serves it any more, or what is cached for it was written on demand.
-fn keep(device: &File, life: &Life) {
-    while life.errand() == Errand::Sync {
+fn keep(device: &File, standing: &Standing) {
+    while standing.errand() == Errand::Sync {
         match device.sync_all() {
             Ok(()) => return,
-            Err(error) => life.unsynced(error),
+            Err(error) => standing.unsynced(error),
         }
     }
 }

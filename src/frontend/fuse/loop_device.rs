@@ -10,7 +10,7 @@ use crate::block::Geometry;
 use crate::error::Error;
 use crate::time::Tick;
 
-use super::life::Life;
+use super::standing::Standing;
 use super::sys::{self, LOOP_CONFIG_SIZE};
 
 /// `LO_FLAGS_AUTOCLEAR` and `LO_FLAGS_DIRECT_IO`.
@@ -44,11 +44,11 @@ impl LoopDevice {
         geometry: Geometry,
         name: &str,
         wanted: Option<&Path>,
-        life: &Life,
+        standing: &Standing,
     ) -> Result<Self, Error> {
         let config = config(backing, geometry, name);
         let device = match wanted {
-            Some(path) => take(path, &config, life)?,
+            Some(path) => take(path, &config, standing)?,
             None => take_any(&config)?,
         };
         device.check(geometry)?;
@@ -159,7 +159,7 @@ fn take_any(config: &[u8; LOOP_CONFIG_SIZE]) -> Result<LoopDevice, Error> {
     Err(Error::path("/dev/loop-control", problem))
 }
 
-fn take(path: &Path, config: &[u8; LOOP_CONFIG_SIZE], life: &Life) -> Result<LoopDevice, Error> {
+fn take(path: &Path, config: &[u8; LOOP_CONFIG_SIZE], standing: &Standing) -> Result<LoopDevice, Error> {
     let number = path.to_str().and_then(|path| path.strip_prefix("/dev/loop"));
     let Some(number) = number.and_then(|number| number.parse().ok()) else {
         return Err(Error::setting("device", format!("{} is not of the form /dev/loop7", path.display())));
@@ -175,7 +175,7 @@ fn take(path: &Path, config: &[u8; LOOP_CONFIG_SIZE], life: &Life) -> Result<Loo
         if let Some(device) = LoopDevice::open(path, config)? {
             return Ok(device);
         }
-        if Tick::now() >= end || life.ended_within(INTERVAL).is_some() {
+        if Tick::now() >= end || standing.ended_within(INTERVAL).is_some() {
             let problem =
                 format!("it is in use, and still was after {PATIENCE:?}: see losetup, or name another");
             return Err(Error::path(path.display().to_string(), problem));

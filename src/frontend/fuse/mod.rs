@@ -14,7 +14,7 @@
 //! let buffers = Buffers::new(1, 128)?;
 //! let volume = buffers.register(Volume::builder()).path(BlockDevice::new("/dev/sdb")).build()?;
 //! let queues = volume.take_queue(QueueIndex(0)).into_iter().collect();
-//! let server = Server::start(queues, buffers, Options::new())?;
+//! let server = Server::start(queues, buffers, &Options::new())?;
 //! println!("{}", server.device().display());
 //! // … until it is time to end:
 //! server.stop(Duration::from_secs(30))?;
@@ -43,12 +43,14 @@ mod loop_device;
 mod mount;
 mod options;
 pub(crate) mod protocol;
-mod pulse;
 mod server;
 mod shape;
+mod standing;
 mod station;
 mod sys;
 mod tasks;
+#[cfg(test)]
+mod tests;
 mod timeouts;
 mod worker;
 

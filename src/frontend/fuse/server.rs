@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::os;
 use crate::time::Tick;
-use crate::volume::Queue;
+use crate::volume::{Queue, Submitter};
 
 use super::channel::Channel;
 use super::life::Life;
@@ -19,7 +19,7 @@ use super::protocol::{Answer, HEADER, Message, Negotiated, Received, WRITE_HEAD,
 use super::shape::Shape;
 use super::station::Station;
 use super::worker::{Parts, Worker};
-use super::{Buffers, Options, keeper, sys, timeouts};
+use super::{Buffers, Options, keeper, timeouts};
 
 /// How long the kernel may take to begin.
 const GREETING: Duration = Duration::from_secs(10);
@@ -52,7 +52,7 @@ impl Server {
     ///
     /// # Errors
     /// What the system lacks and what to do about it. Nothing is left behind.
-    pub fn start(mut queues: Vec<Queue>, buffers: Buffers, options: Options) -> Result<Self, Error> {
+    pub fn start(mut queues: Vec<Queue>, buffers: Buffers, options: &Options) -> Result<Self, Error> {
         for queue in &mut queues {
             // It is made at the first call.
             queue.wake_fd()?;
@@ -60,10 +60,22 @@ impl Server {
         Self::serve(queues, buffers, options)
     }
 
+    /// The same through submitters, whose queues a dispatcher polls.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_through(
+        submitters: Vec<Submitter>,
+        buffers: Buffers,
+        options: &Options,
+    ) -> Result<Self, Error> {
+        Self::serve(submitters, buffers, options)
+    }
+
     pub(super) fn serve<S: Station>(
         stations: Vec<S>,
         buffers: Buffers,
-        options: Options,
+        options: &Options,
     ) -> Result<Self, Error> {
         let Some(first) = stations.first() else {
             return Err(Error::setting("queues", "a server needs at least one"));
@@ -92,7 +104,7 @@ impl Server {
             let (life, deadline) = (Arc::clone(&server.life), options.deadline);
             start(Parts { station, shape, pieces, staging, deadline, life }, channel)?;
         }
-        server.attach(mount, shape, &options)?;
+        server.attach(mount, shape, options)?;
         Ok(server)
     }
 
@@ -102,9 +114,9 @@ impl Server {
         self.connection = mount::connection(&file)?;
         let name = options.name.as_deref().unwrap_or("mpio");
         let wanted = options.device.as_deref();
-        let device = LoopDevice::attach(&file, shape.geometry(), name, wanted, &self.life)?;
+        let device = LoopDevice::attach(&file, shape.geometry(), name, wanted, &self.life.standing)?;
         device.path().clone_into(&mut self.device);
-        keeper::start(device, &self.life)
+        keeper::start(device, &self.life.standing)
     }
 
     /// The node of the loop device.
@@ -119,12 +131,12 @@ impl Server {
 
     /// Why it serves no longer, `None` while it does.
     pub fn ended(&self) -> Option<Ended> {
-        self.life.ended()
+        self.ended_within(Duration::ZERO)
     }
 
     /// Waits for the end for at most `timeout`; `None` if it serves on.
     pub fn ended_within(&self, timeout: Duration) -> Option<Ended> {
-        self.life.ended_within(timeout)
+        self.life.standing.ended_within(timeout)
     }
 
     /// Ends in good order: what the kernel has cached is written, everything is answered, the device detached.
@@ -137,7 +149,7 @@ impl Server {
     /// not be written; in both cases the server goes on serving, and `stop` can be called again. With `ECONNABORTED` if
     /// the server had ended otherwise before.
     pub fn stop(&self, grace: Duration) -> Result<(), Error> {
-        self.life.stop(&self.device.display().to_string(), grace)
+        self.life.standing.stop(&self.device.display().to_string(), grace)
     }
 
     /// Ends at once: requests that are not answered fail, as does all I/O on the device from then on; what the kernel
@@ -162,7 +174,7 @@ fn greet(channel: &Channel, shape: Shape) -> Result<(), Error> {
         let len = match channel.receive(&mut head, &mut rest) {
             Ok(len) => len,
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock && Tick::now() < until => {
-                sys::sleep(None, channel.as_fd(), Some(until));
+                os::sleep_on(&mut [os::polled(Some(channel.as_fd()))], Some(until));
                 continue;
             }
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
@@ -193,6 +205,7 @@ fn start<S: Station>(parts: Parts<S>, channel: Channel) -> Result<(), Error> {
     let thread = Arc::clone(&life);
     let started = os::spawn_io_thread("mpio-fuse", move || {
         let served = catch_unwind(AssertUnwindSafe(|| worker.serve(&channel)));
+        let _ = catch_unwind(AssertUnwindSafe(|| worker.let_go()));
         // Now the kernel answers, with an error, what this thread has not.
         drop(channel);
         let sound = served.is_ok();

@@ -5,11 +5,10 @@ use std::os::fd::BorrowedFd;
 use crate::block::{Geometry, Limits};
 use crate::buffer::Buffer;
 use crate::io::{Completion, Cookie, Rejected, Request};
+use crate::os::{polled, sleep_on};
 use crate::reactor::Waker;
 use crate::time::Tick;
-use crate::volume::Queue;
-
-use super::sys;
+use crate::volume::{Queue, Submitter};
 
 /// What a worker needs of a queue.
 pub(super) trait Station: Send + 'static {
@@ -35,8 +34,11 @@ pub(super) trait Station: Send + 'static {
     /// Ends a sleep from another thread.
     fn bell(&self) -> Option<Waker>;
 
-    /// Sleeps until there is something to poll for, `channel` is readable, or `until` has come.
+    /// Sleeps until there is something to poll for, `channel` (always the same) is readable, or `until` has come.
     fn sleep(&mut self, channel: Option<BorrowedFd<'_>>, until: Option<Tick>);
+
+    /// Lets go of the channel, which is about to be closed for good.
+    fn let_go(&mut self) {}
 }
 
 impl Station for Queue {
@@ -69,9 +71,51 @@ impl Station for Queue {
     }
 
     fn sleep(&mut self, channel: Option<BorrowedFd<'_>>, until: Option<Tick>) {
+        if channel.is_some_and(|channel| self.sleep_with(channel, until)) {
+            return;
+        }
         // Made before the server started.
         if let Ok(wake) = self.wake_fd() {
-            sys::sleep(channel, wake, until);
+            sleep_on(&mut [polled(channel), polled(Some(wake))], until);
         }
+    }
+
+    fn let_go(&mut self) {
+        self.unwatch();
+    }
+}
+
+impl Station for Submitter {
+    fn geometry(&self) -> Geometry {
+        self.geometry()
+    }
+
+    fn limits(&self) -> Limits {
+        self.limits()
+    }
+
+    fn submit(&mut self, request: Request) -> Result<(), Rejected> {
+        self.submit(request)
+    }
+
+    fn poll(&mut self, _now: Tick, completions: &mut Vec<Completion>) -> Option<Tick> {
+        self.poll(completions);
+        None
+    }
+
+    fn poll_released(&mut self) -> Option<(Cookie, Buffer)> {
+        self.poll_released()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.is_empty()
+    }
+
+    fn bell(&self) -> Option<Waker> {
+        Some(self.waker())
+    }
+
+    fn sleep(&mut self, channel: Option<BorrowedFd<'_>>, until: Option<Tick>) {
+        sleep_on(&mut [polled(channel), polled(Some(self.wake_fd()))], until);
     }
 }

@@ -8,8 +8,6 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use crate::time::Tick;
-
 const FSOPEN_CLOEXEC: libc::c_uint = 1;
 const FSCONFIG_SET_FLAG: libc::c_uint = 0;
 const FSCONFIG_SET_STRING: libc::c_uint = 1;
@@ -152,20 +150,6 @@ pub(super) fn isolate(kept: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     }
     // SAFETY: `kept` is borrowed, so it was open when the table was copied; nobody else knows of the copy.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
-}
-
-/// Sleeps until one of the descriptors is readable or in error, `until` has come, or for no reason.
-pub(super) fn sleep(first: Option<BorrowedFd<'_>>, second: BorrowedFd<'_>, until: Option<Tick>) {
-    let entry = |fd: i32| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-    // The kernel passes over a negative descriptor.
-    let mut entries = [entry(first.map_or(-1, |fd| fd.as_raw_fd())), entry(second.as_raw_fd())];
-    let span = until.map(|until| until.since(Tick::now())).map(|span| libc::timespec {
-        tv_sec: i64::try_from(span.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: span.subsec_nanos().into(),
-    });
-    let span = span.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-    // SAFETY: there are two entries and `span` is null or valid; the call keeps neither.
-    let _ = unsafe { libc::ppoll(entries.as_mut_ptr(), 2, span, std::ptr::null()) };
 }
 
 /// Size of a page of memory.

@@ -15,11 +15,11 @@ use super::channel::Channel;
 use super::errno::errno;
 use super::life::Life;
 use super::protocol::{Answer, Call, Message, Range, Received, WRITE_HEAD, decode};
-use super::pulse::{Pause, Pulse};
 use super::server::Ended;
 use super::shape::Shape;
 use super::station::Station;
 use super::tasks::{Task, Tasks, Work, Zeroing};
+use crate::volume::pulse::{Pause, Pulse};
 
 /// Requests that are read before those under way are looked after.
 const BATCH: u32 = 32;
@@ -126,6 +126,11 @@ impl<S: Station> Worker<S> {
         }
     }
 
+    /// The channel is about to be closed.
+    pub(super) fn let_go(&mut self) {
+        self.station.let_go();
+    }
+
     /// Lets what is under way end, though nobody waits for its answer any more.
     pub(super) fn drain(&mut self) {
         while !self.station.is_empty() && !self.life.is_abandoned() {
@@ -208,7 +213,10 @@ impl<S: Station> Worker<S> {
                 Some((start, end)) => {
                     let zeroing = Zeroing::new(start, end, unmap, self.shape.zeroes() == 0);
                     let task = Task { unique, work: Work::Zero(zeroing) };
-                    let Some(cookie) = self.tasks.insert(task) else { return self.park(call) };
+                    let Some(cookie) = self.tasks.insert(task) else {
+                        self.park(call);
+                        return Ok(());
+                    };
                     return self.zero(channel, cookie, now).map(drop);
                 }
                 None => Answer::failure(unique, libc::EINVAL),
@@ -227,16 +235,19 @@ impl<S: Station> Worker<S> {
         send(channel, unique, &answer, &[])
     }
 
-    fn park(&mut self, call: Call) -> Result<(), Ended> {
+    /// Leaves a request for later, with its data where it is.
+    fn park(&mut self, call: Call) {
         self.parked = Some(Parked::Call(call));
-        Ok(())
     }
 
     fn read(&mut self, channel: &Channel, call: Call, range: Range, now: Tick) -> Result<(), Ended> {
         let Some(extent) = self.shape.extent(range) else {
             return send(channel, call.unique, &Answer::failure(call.unique, libc::EINVAL), &[]);
         };
-        let Some(buffer) = self.pieces.take(range.size) else { return self.park(call) };
+        let Some(buffer) = self.pieces.take(range.size) else {
+            self.park(call);
+            return Ok(());
+        };
         let request = Request::read(extent, buffer, Cookie(0));
         self.start(channel, Task { unique: call.unique, work: Work::Read }, request, now)
     }
@@ -252,7 +263,10 @@ impl<S: Station> Worker<S> {
         let Some(extent) = self.shape.extent(range) else {
             return send(channel, call.unique, &Answer::failure(call.unique, libc::EINVAL), &[]);
         };
-        let Some(buffer) = self.payload(range.size) else { return self.park(call) };
+        let Some(buffer) = self.payload(range.size) else {
+            self.park(call);
+            return Ok(());
+        };
         let durability = if forced { Durability::Fua } else { Durability::Cached };
         let request = Request::write(extent, buffer, durability, Cookie(0));
         self.start(channel, Task { unique: call.unique, work: Work::Write(range.size) }, request, now)

@@ -91,11 +91,10 @@ fn body(received: Received<'_>, opcode: u32, node: u64) -> Option<Message> {
         opcode::WRITE => write(received)?,
         opcode::FSYNC => Message::Sync,
         opcode::FALLOCATE => fallocate(received)?,
-        opcode::GETATTR => Message::Attributes,
         opcode::SETATTR if received.word(HEADER)? & SETS_SIZE != 0 => {
             Message::Resize(received.long(HEADER + 16)?)
         }
-        opcode::SETATTR => Message::Attributes,
+        opcode::GETATTR | opcode::SETATTR => Message::Attributes,
         opcode::OPEN => Message::Open,
         // FLUSH comes with every close: it says nothing of durability.
         opcode::RELEASE | opcode::FLUSH | opcode::ACCESS => Message::Nothing,

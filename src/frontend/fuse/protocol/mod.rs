@@ -4,6 +4,8 @@
 
 mod decode;
 mod reply;
+#[cfg(test)]
+mod tests;
 
 pub(super) use decode::Received;
 pub(crate) use decode::decode;
@@ -13,6 +15,20 @@ pub(super) use reply::{Answer, Attributes, Negotiated, Terms};
 pub(crate) const HEADER: usize = 40;
 /// `sizeof(struct fuse_in_header)` and `sizeof(struct fuse_write_in)`: what comes before the data of a write.
 pub(crate) const WRITE_HEAD: usize = 80;
+
+/// Decodes a request as it would have been read, and says what it is: for fuzzing.
+#[cfg(feature = "testing")]
+pub fn foreign(bytes: &[u8]) -> Option<String> {
+    let mut head = [0; WRITE_HEAD];
+    let split = bytes.len().min(WRITE_HEAD);
+    head[..split].copy_from_slice(&bytes[..split]);
+    let call = decode(Received::new(&head, &bytes[split..], bytes.len()))?;
+    if let Message::Init(init) = &call.message {
+        let terms = Terms { transfer: 4096, pages: 1, background: 1 };
+        let _ = Answer::init(call.unique, init, terms);
+    }
+    Some(format!("{call:?}"))
+}
 
 /// A request's own number and what it asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

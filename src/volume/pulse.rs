@@ -15,7 +15,7 @@ const MOST: u64 = nanos(Duration::from_micros(500));
 
 /// What to do while there is nothing to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pause {
+pub(crate) enum Pause {
     /// Look again at once.
     Look,
     /// Let others run, then look again.
@@ -26,7 +26,7 @@ pub(super) enum Pause {
 
 /// Learns how long there is nothing to do.
 #[derive(Debug, Default)]
-pub(super) struct Pulse {
+pub(crate) struct Pulse {
     /// Mean of the last waits, in nanoseconds.
     expected: u64,
     since: Option<Tick>,
@@ -34,7 +34,7 @@ pub(super) struct Pulse {
 
 impl Pulse {
     /// There was something to do.
-    pub(super) fn busy(&mut self, now: Tick) {
+    pub(crate) fn busy(&mut self, now: Tick) {
         if let Some(since) = self.since.take() {
             let wait = now.nanos_since(since).min(MOST);
             self.expected = (self.expected * 7 + wait) / 8;
@@ -42,7 +42,7 @@ impl Pulse {
     }
 
     /// There is nothing to do.
-    pub(super) fn idle(&mut self, now: Tick) -> Pause {
+    pub(crate) fn idle(&mut self, now: Tick) -> Pause {
         let waited = now.nanos_since(*self.since.get_or_insert(now));
         if self.expected > WORTH || waited >= LIMIT {
             Pause::Sleep
@@ -56,6 +56,7 @@ impl Pulse {
 
 #[cfg(test)]
 mod tests {
+    use super::Pause::{Look, Sleep, Yield};
     use super::*;
 
     fn wait(pulse: &mut Pulse, nanos: u64) -> Pause {
@@ -68,9 +69,13 @@ mod tests {
     fn after_long_waits_it_sleeps_at_once_and_after_short_ones_it_looks_again() {
         let mut pulse = Pulse::default();
         assert_eq!(wait(&mut pulse, 1_000_000_000), Pause::Look);
-        (0..8).for_each(|_| drop(wait(&mut pulse, 1_000_000_000)));
+        for _ in 0..8 {
+            wait(&mut pulse, 1_000_000_000);
+        }
         assert_eq!(wait(&mut pulse, 10_000), Pause::Sleep);
-        (0..40).for_each(|_| drop(wait(&mut pulse, 10_000)));
+        for _ in 0..40 {
+            wait(&mut pulse, 10_000);
+        }
         assert_eq!(wait(&mut pulse, 10_000), Pause::Look);
     }
 
@@ -78,7 +83,6 @@ mod tests {
     fn it_looks_then_yields_then_sleeps() {
         let mut pulse = Pulse::default();
         let pauses = [0, 3_000, 5_000, 49_000, 50_000].map(|nanos| pulse.idle(Tick::from_nanos(nanos)));
-        use Pause::{Look, Sleep, Yield};
         assert_eq!(pauses, [Look, Look, Yield, Yield, Sleep]);
     }
 }
