@@ -49,6 +49,7 @@ fn options_that_make_no_sense_are_refused_with_what_would() {
         (&["--queues", "65"], &["--queues", "1 to 64"]),
         (&["--queues", "-1"], &["--queues", "1 to 64"]),
         (&["--queues", "99999999999999999999"], &["--queues"]),
+        (&["--hand-off", "post"], &["post", "direct", "lane"]),
         (&["--queue-depth", "many"], &["--queue-depth", "1 to 16384"]),
         (&["--timeout", "5"], &["--timeout", "5s"]),
         (&["--timeout", "0s"], &["--timeout", "1ms"]),
@@ -94,7 +95,7 @@ fn help_names_every_option_and_every_exit_code() {
     let output = serve(&["--help"]);
     let help = str::from_utf8(&output.stdout).unwrap();
     assert!(output.status.success());
-    let options = "--path --assert-same --claim-timeout --policy --queues --queue-depth --no-path --timeout --deadline \
+    let options = "--path --assert-same --claim-timeout --policy --queues --hand-off --queue-depth --no-path --timeout --deadline \
                    --frontend --device --control";
     for word in options.split_whitespace().chain(["Exit code: 0", "1 serving", "2 wrong", "3 it", "4 it"]) {
         let flat = help.replace('\n', " ");
