@@ -164,6 +164,24 @@ impl Queue {
         }
     }
 
+    /// Sleeps until there is something to poll for, `watched` is readable, or `until` has come; `false` if the queue has no
+    /// ring to sleep on: see [`Reactor::wait_with`].
+    #[cfg(feature = "fuse")]
+    pub(crate) fn sleep_with(&mut self, watched: BorrowedFd<'_>, until: Option<Tick>) -> bool {
+        self.core.as_mut().is_some_and(|core| {
+            core.engine.publish_load();
+            core.reactor.wait_with(watched, until)
+        })
+    }
+
+    /// Lets go of the descriptor that was watched.
+    #[cfg(feature = "fuse")]
+    pub(crate) fn unwatch(&mut self) {
+        if let Some(core) = &mut self.core {
+            core.reactor.unwatch();
+        }
+    }
+
     pub(crate) fn bell(&self) -> Option<Waker> {
         self.core.as_ref().map(|core| core.reactor.bell())
     }

@@ -2,18 +2,22 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::path::Path;
 use std::process::Child;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use mpio::frontend::fuse::{Ended, Options};
+use mpio::Volume;
+use mpio::frontend::fuse::{Buffers, Ended, Options, Server};
+use mpio::path::{BlockDevice, Faulty, Stall};
 
 use crate::block::is_attached;
 use crate::control::Connections;
 use crate::direct::{Direct, pattern};
 use crate::medium::{PATIENCE, soon};
-use crate::rig::{Plan, Rig};
+use crate::rig::{Plan, Rig, can_serve, queues};
+use crate::testing_support::require_loops;
 
 const EBUSY: i32 = 16;
 const NOW: Duration = Duration::ZERO;
@@ -23,8 +27,8 @@ fn errno(error: mpio::Error) -> i32 {
 }
 
 /// Reads from the device in a process of its own, so that this one can end if that hangs.
-fn reader(rig: &Rig) -> Child {
-    let from = format!("if={}", rig.node());
+fn reader(device: &Path) -> Child {
+    let from = format!("if={}", device.display());
     let dd = ["iflag=direct", "of=/dev/null", "bs=4096", "count=1", &from];
     Command::new("dd").args(dd).stderr(Stdio::null()).spawn().unwrap()
 }
@@ -75,7 +79,7 @@ fn what_cannot_be_written_is_said_and_the_server_serves_on() {
 fn a_forced_end_fails_what_hangs() {
     let Some(rig) = Rig::required(Plan::default()) else { return };
     rig.medium.hold();
-    let mut hung = [reader(&rig), reader(&rig), reader(&rig)];
+    let mut hung = [reader(rig.device()), reader(rig.device()), reader(rig.device())];
     rig.medium.wait_for_held(1);
     assert_eq!(errno(rig.server.stop(Duration::from_millis(50)).unwrap_err()), EBUSY);
     rig.server.abort();
@@ -92,7 +96,7 @@ fn a_forced_end_fails_what_hangs() {
 fn dropping_a_server_fails_what_hangs() {
     let Some(rig) = Rig::required(Plan::default()) else { return };
     rig.medium.hold();
-    let mut hung = reader(&rig);
+    let mut hung = reader(rig.device());
     rig.medium.wait_for_held(1);
     let Rig { server, medium, volume } = rig;
     drop(server);
@@ -106,7 +110,7 @@ fn an_aborted_connection_ends_the_server_and_its_requests_complete() {
     let Some(rig) = Rig::required(Plan::default()) else { return };
     let Some(connections) = Connections::required() else { return };
     rig.medium.hold();
-    let mut hung = reader(&rig);
+    let mut hung = reader(rig.device());
     rig.medium.wait_for_held(1);
     connections.abort(rig.server.connection());
     assert_eq!(rig.server.ended_within(PATIENCE), Some(Ended::Aborted));
@@ -156,4 +160,37 @@ fn a_device_that_is_asked_for_by_name_is_waited_for() {
     assert_eq!(first.server.ended_within(PATIENCE), Some(Ended::Detached));
     Direct::open(&wanted).write(0, &pattern(2, 512), 0).unwrap();
     assert!(second.medium.state().data[..512] == pattern(2, 512));
+}
+
+/// A queue over a block device sleeps on its ring, which then has the channel in hand too.
+fn hung_in_a_ring(end: impl FnOnce(&Server)) {
+    if !can_serve() {
+        return;
+    }
+    let Some(loops) = require_loops(1, 1 << 20) else { return };
+    let (path, faults) = Faulty::new(BlockDevice::new(loops.device(0)), 1);
+    let buffers = Buffers::new(1, 8).unwrap();
+    let volume = buffers.register(Volume::builder()).path(path).build().unwrap();
+    let server = Server::start(queues(&volume), buffers, &Options::new()).unwrap();
+    assert!(reader(server.device()).wait().unwrap().success());
+    faults.stall(Stall::Lost { land_after: None });
+    let mut hung = reader(server.device());
+    // Its request is out, and the thread sleeps, when nothing has come back for as long as this.
+    assert_eq!(server.ended_within(Duration::from_millis(300)), None);
+    end(&server);
+    assert_eq!(server.ended_within(PATIENCE), Some(Ended::Aborted));
+    assert!(!hung.wait().unwrap().success());
+    soon("the device is attached", || !is_attached(server.device()));
+    faults.restore();
+}
+
+#[test]
+fn a_forced_end_fails_what_hangs_in_a_ring() {
+    hung_in_a_ring(Server::abort);
+}
+
+#[test]
+fn an_aborted_connection_fails_what_hangs_in_a_ring() {
+    let Some(connections) = Connections::required() else { return };
+    hung_in_a_ring(|server| connections.abort(server.connection()));
 }

@@ -205,6 +205,7 @@ fn start<S: Station>(parts: Parts<S>, channel: Channel) -> Result<(), Error> {
     let thread = Arc::clone(&life);
     let started = os::spawn_io_thread("mpio-fuse", move || {
         let served = catch_unwind(AssertUnwindSafe(|| worker.serve(&channel)));
+        let _ = catch_unwind(AssertUnwindSafe(|| worker.let_go()));
         // Now the kernel answers, with an error, what this thread has not.
         drop(channel);
         let sound = served.is_ok();

@@ -34,8 +34,11 @@ pub(super) trait Station: Send + 'static {
     /// Ends a sleep from another thread.
     fn bell(&self) -> Option<Waker>;
 
-    /// Sleeps until there is something to poll for, `channel` is readable, or `until` has come.
+    /// Sleeps until there is something to poll for, `channel` (always the same) is readable, or `until` has come.
     fn sleep(&mut self, channel: Option<BorrowedFd<'_>>, until: Option<Tick>);
+
+    /// Lets go of the channel, which is about to be closed for good.
+    fn let_go(&mut self) {}
 }
 
 impl Station for Queue {
@@ -68,10 +71,17 @@ impl Station for Queue {
     }
 
     fn sleep(&mut self, channel: Option<BorrowedFd<'_>>, until: Option<Tick>) {
+        if channel.is_some_and(|channel| self.sleep_with(channel, until)) {
+            return;
+        }
         // Made before the server started.
         if let Ok(wake) = self.wake_fd() {
             sleep_on(&mut [polled(channel), polled(Some(wake))], until);
         }
+    }
+
+    fn let_go(&mut self) {
+        self.unwatch();
     }
 }
 
@@ -108,4 +118,6 @@ impl Station for Submitter {
     fn sleep(&mut self, channel: Option<BorrowedFd<'_>>, until: Option<Tick>) {
         sleep_on(&mut [polled(channel), polled(Some(self.wake_fd()))], until);
     }
+
+    fn let_go(&mut self) {}
 }

@@ -55,6 +55,10 @@ impl Station for Mine {
     fn sleep(&mut self, channel: Option<BorrowedFd<'_>>, until: Option<Tick>) {
         Station::sleep(&mut self.0, channel, until);
     }
+
+    fn let_go(&mut self) {
+        Station::let_go(&mut self.0);
+    }
 }
 
 #[test]

@@ -126,6 +126,11 @@ impl<S: Station> Worker<S> {
         }
     }
 
+    /// The channel is about to be closed.
+    pub(super) fn let_go(&mut self) {
+        self.station.let_go();
+    }
+
     /// Lets what is under way end, though nobody waits for its answer any more.
     pub(super) fn drain(&mut self) {
         while !self.station.is_empty() && !self.life.is_abandoned() {
