@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{current, scope, yield_now};
 
+use mpio::path::FaultKind;
 use mpio::{Class, Durability, Error, Pool, Unmap};
 
 use crate::rig::{BYTES, Chance, Rig, extent};
@@ -143,4 +144,28 @@ fn depths_and_pools_that_are_of_no_use_are_refused() {
     let _has_all = rig.served.client_with_pool(4, &pool).unwrap();
     let error = rig.served.client_with_pool(4, &pool).unwrap_err();
     assert!(error.to_string().contains("needs at least one"), "{error}");
+}
+
+#[test]
+fn a_call_of_which_a_part_fails_fails_and_leaves_nothing_behind() {
+    let rig = Rig::new();
+    let pool = Pool::new(u32::try_from(rig.block()).unwrap(), 3).unwrap();
+    let client = rig.served.client_with_pool(3, &pool).unwrap();
+    let mut data = vec![3; rig.block() * 40];
+    rig.faults.errors(FaultKind::Medium, 200_000).unwrap();
+    let mut failed = 0;
+    for _ in 0..20 {
+        let results = [client.write_at(&data, 0, Durability::Cached), client.read_at(&mut data, 0)];
+        for error in results.into_iter().filter_map(Result::err) {
+            assert_eq!(error.class(), Class::Device, "{error}");
+            failed += 1;
+        }
+    }
+    assert!(failed > 10, "{failed} of 40");
+    rig.faults.restore();
+    data.fill(4);
+    client.write_at(&data, 0, Durability::Cached).unwrap();
+    data.fill(0);
+    client.read_at(&mut data, 0).unwrap();
+    assert!(data.iter().all(|&byte| byte == 4));
 }

@@ -90,6 +90,7 @@ impl Desk {
         let deadline = request.deadline.unwrap_or(Tick::MAX);
         op.queue(request, home);
         self.intake.push(Waiting { op: Arc::clone(op), deadline });
+        // A fence too, which orders the lane against what is asked next.
         self.bell.ring();
         if self.ends.is_shut() {
             self.refuse_rest();

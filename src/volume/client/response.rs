@@ -50,15 +50,14 @@ impl Response {
         Self { cookie: request.cookie, stage: Stage::Refused(Box::new((Err(error), memory))) }
     }
 
-    /// Has the calling thread wait for the end.
+    /// Has the calling thread wait for the end. Not for the threads of an executor, which other tasks need, and never from
+    /// within a waker, which the dispatcher calls.
     ///
-    /// Not for a thread that an executor needs to go on with other tasks, and never for one that wakes tasks of this
-    /// client, as the dispatcher does.
+    /// One whose end was taken by polling has no other: it says [`Error::Closed`].
     pub fn wait(mut self) -> Completion {
         let (result, memory) = match replace(&mut self.stage, Stage::Over) {
             Stage::UnderWay { desk, op, .. } => desk.wait_for_end(op),
             Stage::Refused(end) => *end,
-            // Only its own future takes the end, and who has that one polled to its end.
             Stage::Over => (Err(Error::Closed { fate: Fate::Unknown }), Memory::None),
         };
         Completion::new(self.cookie, result, memory)

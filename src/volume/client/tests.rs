@@ -3,6 +3,7 @@
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{Builder, yield_now};
 
 use super::*;
 use crate::block::{BlockCount, Lba};
@@ -337,4 +338,26 @@ fn a_deadline_ends_the_wait_for_a_buffer() {
     let hasty = rig.client.with_timeout(Duration::from_millis(1));
     let error = hasty.read_at(&mut [0; 512], 0).unwrap_err();
     assert!(matches!(error, Error::DeadlineExceeded { fate: Fate::NotSent }));
+}
+
+#[test]
+fn a_write_of_which_a_part_was_sent_is_not_said_to_be_unsent() {
+    let Rig { client, mut door, pool: _ } = rig(1);
+    let writer = client.clone();
+    let thread = Builder::new().spawn(move || writer.write_at(&[1; 1024], 0, Durability::Cached)).unwrap();
+    // There is one buffer, so the second part is sent when the first has ended.
+    let first = loop {
+        if let Some(Asked::Request(request)) = door.next() {
+            break request;
+        }
+        yield_now();
+    };
+    door.end(number(first.cookie), Ok(()), first.buffer.map_or(Memory::None, Memory::Returned));
+    door.notify();
+    drop(door);
+    assert!(matches!(thread.join().unwrap(), Err(Error::Closed { fate: Fate::Unknown })));
+    assert!(matches!(
+        client.write_at(&[1; 512], 0, Durability::Cached),
+        Err(Error::Closed { fate: Fate::NotSent })
+    ));
 }
