@@ -361,3 +361,16 @@ fn a_write_of_which_a_part_was_sent_is_not_said_to_be_unsent() {
         Err(Error::Closed { fate: Fate::NotSent })
     ));
 }
+
+#[test]
+fn a_door_that_goes_ends_the_wait_for_a_buffer() {
+    let Rig { client, door, pool: _ } = rig(1);
+    let desk = &client.inner.desk;
+    let _quarantined = desk.pieces.take_now().unwrap();
+    let op = desk.op();
+    assert!(matches!(desk.pieces.take(&op), Ok(pieces::Turn::InLine)));
+    drop(door);
+    let closed = |error: &Error| matches!(error, Error::Closed { fate: Fate::NotSent });
+    assert!(op.collect().is_some_and(|(result, _)| closed(&result.unwrap_err())));
+    assert!(closed(&client.read_at(&mut [0; 512], 0).unwrap_err()));
+}
