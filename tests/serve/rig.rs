@@ -66,6 +66,7 @@ pub(crate) struct Over {
     /// Its exit code; `None` if a signal ended it.
     pub(crate) code: Option<i32>,
     /// The same in words.
+    #[allow(dead_code, reason = "for who reads it in a failure")]
     pub(crate) how: String,
     pub(crate) log: String,
 }
