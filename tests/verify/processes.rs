@@ -300,6 +300,7 @@ fn what_cannot_be_used_is_refused_with_a_reason() {
     let dir = TempDir::new();
     let small = dir.file("small", 100);
     let data = dir.write("data", vec![7; 8192]);
+    let huge = dir.file("huge", 1 << 38);
     let file = dir.file("file", MIB);
     let garbage = dir.write("garbage", "garbage");
     let resume = format!("--resume --state {}", garbage.display());
@@ -315,6 +316,7 @@ fn what_cannot_be_used_is_refused_with_a_reason() {
         (file.clone(), "--offset 2M", "too small"),
         (file.clone(), "--size 5000", "not a multiple"),
         (data, "", "holds data at byte 0"),
+        (huge, "--size 100G --block-size 4K", "blocks are more than"),
         (file.clone(), &resume, "not a state file"),
         (file.clone(), &gone, "cannot be read"),
         (file, &exists, "exists"),
