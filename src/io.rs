@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::block::Extent;
+use crate::block::{BlockCount, Extent, Geometry, Limits};
 use crate::buffer::Buffer;
 use crate::error::Error;
 use crate::time::Tick;
@@ -151,12 +151,56 @@ impl Request {
         Self::new(Operation::WriteZeroes(unmap), extent, None, cookie)
     }
 
+    /// Whether a volume of this shape can carry it out.
+    #[inline]
+    pub(crate) fn check(&self, geometry: Geometry, limits: &Limits) -> Result<(), Error> {
+        let (operation, extent) = (self.operation, self.extent);
+        if operation != Operation::Flush {
+            check_extent(operation, extent, geometry, limits)?;
+        }
+        let expected = if operation.has_data() { geometry.bytes_of(extent) } else { 0 };
+        let actual = self.buffer.as_ref().map_or(0, |buffer| buffer.len() as u64);
+        if expected != actual {
+            return Err(Error::BufferSize { operation, expected, actual });
+        }
+        Ok(())
+    }
+
     /// The same, given up at `deadline`: a write that is then on its way completes as of unknown fate.
     #[must_use]
     pub const fn with_deadline(mut self, deadline: Tick) -> Self {
         self.deadline = Some(deadline);
         self
     }
+}
+
+#[inline]
+fn check_extent(
+    operation: Operation,
+    extent: Extent,
+    geometry: Geometry,
+    limits: &Limits,
+) -> Result<(), Error> {
+    let (start, blocks) = (extent.start(), extent.blocks());
+    if blocks == BlockCount::new(0) {
+        return Err(Error::InvalidExtent { start, blocks });
+    }
+    if !geometry.contains(extent) {
+        return Err(Error::OutOfRange { extent, capacity: geometry.capacity() });
+    }
+    let limit = match operation {
+        Operation::Discard => limits.discard_blocks,
+        Operation::WriteZeroes(_) => limits.write_zeroes_blocks,
+        // A power of two: a division here would be felt.
+        _ => BlockCount::new(limits.transfer_bytes >> geometry.block_size().trailing_zeros()),
+    };
+    if limit == BlockCount::new(0) {
+        return Err(Error::Unsupported { operation });
+    }
+    if blocks > limit {
+        return Err(Error::TooLarge { operation, blocks, limit });
+    }
+    Ok(())
 }
 
 /// A request that was not accepted, with the reason.

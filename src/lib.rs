@@ -37,10 +37,16 @@
 //!
 //! # Map
 //! - [`Volume`]: control handle: add and remove paths, change the policy, events, status, close.
-//! - [`Queue`]: submit requests, poll for completions.
+//! - [`Queue`]: submit requests, poll for completions, on your own thread.
+//! - [`Dispatcher`]: a thread that polls queues for others, who use them through a [`Submitter`] (a lock-free lane, polled)
+//!   or a [`Client`] (many threads and tasks, blocking or asynchronous).
 //! - [`Request`], [`Completion`], [`Extent`], [`Pool`], [`Error`]: what goes in and comes out.
 //! - [`path`]: what a path is; [`path::BlockDevice`]; [`path::Faulty`], which injects faults around any path.
 //! - [`policy`]: how a path is chosen.
+#![cfg_attr(
+    feature = "fuse",
+    doc = "- [`frontend::fuse`]: a volume as a block device of the kernel, `/dev/loopN`."
+)]
 #![cfg_attr(any(test, feature = "sim"), doc = "- [`sim`]: the same code in virtual time, with faults.")]
 //!
 //! # What is promised of writes
@@ -49,6 +55,7 @@
 //! is graded: see [`path::FenceSupport`].
 //!
 //! # Features
+//! - `fuse`: volumes as block devices of the kernel, through FUSE and a loop device.
 //! - `sim`: the simulator.
 //! - `testing`: suites of tests for policies and paths of your own; implies `sim`.
 
@@ -61,6 +68,8 @@ mod buffer;
 mod control;
 mod engine;
 mod error;
+#[cfg(feature = "fuse")]
+pub mod frontend;
 mod io;
 mod os;
 pub mod path;
@@ -68,6 +77,7 @@ pub mod path;
 pub mod path_suite;
 pub mod policy;
 mod reactor;
+mod ring;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 mod sync;
@@ -80,6 +90,8 @@ mod volume;
 #[doc(hidden)]
 #[cfg(feature = "testing")]
 pub mod fuzzing {
+    #[cfg(feature = "fuse")]
+    pub use crate::frontend::fuse::protocol::foreign as fuse;
     pub use crate::path::block_device::vpd83::identifiers as vpd83;
 }
 
@@ -92,4 +104,7 @@ pub use io::{
     Completion, Cookie, Durability, Memory, Operation, PathId, QueueIndex, Rejected, Request, Unmap,
 };
 pub use time::Tick;
-pub use volume::{Events, PathOptions, PathStatus, Queue, Settled, Status, Volume, VolumeBuilder};
+pub use volume::{
+    Client, Dispatcher, Events, PathOptions, PathStatus, Queue, Response, Served, Settled, Status, Submitter,
+    Volume, VolumeBuilder,
+};

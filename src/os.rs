@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::thread::Builder;
 
 use crate::error::Error;
@@ -43,4 +44,22 @@ pub(crate) fn enter_io_path() {
     let (on, unused): (libc::c_ulong, libc::c_ulong) = (1, 0);
     // SAFETY: this request takes plain numbers, as wide as a register.
     let _ = unsafe { libc::prctl(PR_SET_IO_FLUSHER, on, unused, unused, unused) };
+}
+
+/// Sleeps until one of the descriptors is readable or in error, a signal comes, or `until`. Those that are missing are
+/// passed over.
+pub(crate) fn sleep_on(polled: &mut [libc::pollfd], until: Option<Tick>) {
+    let span = until.map(|until| until.since(Tick::now())).map(|span| libc::timespec {
+        tv_sec: i64::try_from(span.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: span.subsec_nanos().into(),
+    });
+    let span = span.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    let count = libc::nfds_t::try_from(polled.len()).unwrap_or(0);
+    // SAFETY: there are as many entries as `count` says, and `span` is null or valid; the call keeps neither.
+    let _ = unsafe { libc::ppoll(polled.as_mut_ptr(), count, span, std::ptr::null()) };
+}
+
+/// An entry for [`sleep_on`]: the kernel passes over a negative descriptor.
+pub(crate) fn polled(descriptor: Option<BorrowedFd<'_>>) -> libc::pollfd {
+    libc::pollfd { fd: descriptor.map_or(-1, |fd| fd.as_raw_fd()), events: libc::POLLIN, revents: 0 }
 }

@@ -54,6 +54,14 @@ impl Supervisor {
         }
     }
 
+    /// The path can be fenced otherwise than it said on connecting. What waits for a fence may have one now.
+    pub(super) fn fence_support_changed(&mut self, now: Tick, path: PathId, support: FenceSupport) {
+        let Some(member) = self.member(path) else { return };
+        member.description.fence = support;
+        let unfenced = member.unfenced;
+        self.needs_fence(now, path, unfenced);
+    }
+
     /// The path's code failed on a fence. It is asked again when the path works again.
     pub(super) fn fence_failed(&mut self, now: Tick, path: PathId, through: Incarnation) {
         let Some(member) = self.member(path) else { return };
@@ -135,7 +143,7 @@ mod tests {
     use crate::control::{Config, Promise, Terms, Voucher};
     use crate::engine::{Common, Evidence, NoPath};
     use crate::error::Cause;
-    use crate::path::{Description, Identity};
+    use crate::path::{ControlReport, Description, Identity, News};
     use crate::policy::RoundRobin;
 
     const JOINED: Tick = Tick::from_nanos(1);
@@ -174,6 +182,20 @@ mod tests {
         assert_eq!(actions(&mut supervisor), [Action::Connect { path, incarnation: second }]);
         supervisor.evidence(NOW, QUEUE, Evidence::Unfenced { path, incarnation: first });
         assert_eq!(actions(&mut supervisor), [Action::Fence { path, through: first }]);
+    }
+
+    #[test]
+    fn a_write_that_waits_gets_the_fence_that_the_path_has_since_found() {
+        let (mut supervisor, path) = supervisor();
+        supervisor.member(path).unwrap().description.fence = FenceSupport::None;
+        let first = Incarnation::NONE.next();
+        supervisor.evidence(NOW, QUEUE, Evidence::Unfenced { path, incarnation: first });
+        assert_eq!(actions(&mut supervisor), []);
+        let news = News::FenceSupport(FenceSupport::Proven);
+        supervisor.report(NOW, &ControlReport { path, incarnation: first, news });
+        let fence = Action::Fence { path, through: first };
+        let connect = Action::Connect { path, incarnation: first.next() };
+        assert_eq!(actions(&mut supervisor), [fence, connect]);
     }
 
     #[test]

@@ -209,6 +209,7 @@ impl Supervisor {
             News::Probed(result) => self.probed(now, path, incarnation, result),
             News::Fenced { through, grade } => self.fenced(now, path, through, grade),
             News::FenceFailed { through } => self.fence_failed(now, path, through),
+            News::FenceSupport(support) => self.fence_support_changed(now, path, support),
             News::AccessState(state) => self.access_changed(now, path, state),
             News::Capacity(blocks) => self.capacity_changed(now, path, blocks),
         }

@@ -36,7 +36,7 @@ pub(crate) use seat::PolicySeat;
 pub use snapshot::{Health, NoPath};
 pub(crate) use snapshot::{Phase, PolicyChoice, Route, Snapshot};
 
-use crate::block::{BlockCount, Extent, Geometry, Limits};
+use crate::block::{Extent, Geometry, Limits};
 use crate::buffer::{Buffer, Direction, Lent};
 use crate::error::{Error, Fate};
 use crate::io::{Completion, Cookie, Memory, Operation, PathId, Rejected, Request};
@@ -83,8 +83,6 @@ pub(crate) struct Cancel {
 
 pub(crate) struct Engine {
     config: Config,
-    /// Most blocks in one read or write.
-    transfer_blocks: BlockCount,
     common: Arc<Common>,
     ghosts: GhostWatch,
     routes: Routes,
@@ -117,11 +115,9 @@ pub(crate) struct Engine {
 impl Engine {
     pub(crate) fn new(config: Config, common: Arc<Common>) -> Self {
         let depth = config.depth as usize;
-        let transfer_blocks = BlockCount::new(config.limits.transfer_bytes / config.geometry.block_size());
         Self {
             ghosts: common.ghosts.watch(),
             config,
-            transfer_blocks,
             common,
             routes: Routes::new(),
             phase: Phase::Open,
@@ -179,41 +175,7 @@ impl Engine {
         if self.requests.is_full() {
             return Err(Error::QueueFull { depth: self.config.depth });
         }
-        let Request { operation, extent, buffer, .. } = request;
-        let (operation, extent) = (*operation, *extent);
-        if operation != Operation::Flush {
-            self.check_extent(operation, extent)?;
-        }
-        let expected = if operation.has_data() { self.config.geometry.bytes_of(extent) } else { 0 };
-        let actual = buffer.as_ref().map_or(0, |buffer| buffer.len() as u64);
-        if expected != actual {
-            return Err(Error::BufferSize { operation, expected, actual });
-        }
-        Ok(())
-    }
-
-    #[inline]
-    fn check_extent(&self, operation: Operation, extent: Extent) -> Result<(), Error> {
-        let (start, blocks) = (extent.start(), extent.blocks());
-        if blocks == BlockCount::new(0) {
-            return Err(Error::InvalidExtent { start, blocks });
-        }
-        if !self.config.geometry.contains(extent) {
-            return Err(Error::OutOfRange { extent, capacity: self.config.geometry.capacity() });
-        }
-        let limits = &self.config.limits;
-        let limit = match operation {
-            Operation::Discard => limits.discard_blocks,
-            Operation::WriteZeroes(_) => limits.write_zeroes_blocks,
-            _ => self.transfer_blocks,
-        };
-        if limit == BlockCount::new(0) {
-            return Err(Error::Unsupported { operation });
-        }
-        if blocks > limit {
-            return Err(Error::TooLarge { operation, blocks, limit });
-        }
-        Ok(())
+        request.check(self.config.geometry, &self.config.limits)
     }
 
     // What comes out beside completions.
@@ -251,6 +213,11 @@ impl Engine {
     /// Requests that were accepted and have not been completed, and completed ones whose memory is still out.
     pub(crate) fn requests(&self) -> usize {
         self.requests.len()
+    }
+
+    /// Whether there is no room for a request.
+    pub(crate) fn is_full(&self) -> bool {
+        self.requests.is_full()
     }
 
     /// Attempts that paths hold.

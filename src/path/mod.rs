@@ -160,6 +160,7 @@ pub(crate) enum News {
     FenceFailed {
         through: Incarnation,
     },
+    FenceSupport(FenceSupport),
     AccessState(AccessState),
     Capacity(u64),
 }
@@ -202,6 +203,11 @@ impl ControlSink {
     /// The path's code failed on fencing the connections up to `through`.
     pub(crate) fn fence_failed(&self, through: Incarnation) {
         self.send(News::FenceFailed { through });
+    }
+
+    /// How well the path can be fenced changed: what waits for a fence, perhaps without one in sight, goes by it at once.
+    pub fn fence_support(&self, support: FenceSupport) {
+        self.send(News::FenceSupport(support));
     }
 
     /// The path's access state changed.

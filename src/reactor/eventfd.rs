@@ -11,8 +11,10 @@ pub(super) use system::EventFd;
 mod system {
     use std::fs::File;
     use std::io::{self, Read, Write};
-    use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
-    use std::time::Duration;
+    use std::os::fd::{AsFd, BorrowedFd, FromRawFd};
+
+    use crate::os::{polled, sleep_on};
+    use crate::time::Tick;
 
     /// An `eventfd(2)` counter: every `ring` adds one, `drain` takes all.
     #[derive(Debug)]
@@ -45,20 +47,9 @@ mod system {
             }
         }
 
-        /// Sleeps until there is something to drain, `timeout` has passed, or a signal came.
-        pub(in crate::reactor) fn sleep(&self, timeout: Option<Duration>) {
-            let mut poll = libc::pollfd { fd: self.file.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-            let span = timeout.map(timespec);
-            let span = span.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-            // SAFETY: `poll` is one valid entry and `span` is null or valid; the call keeps neither.
-            let _ = unsafe { libc::ppoll(&raw mut poll, 1, span, std::ptr::null()) };
-        }
-    }
-
-    fn timespec(span: Duration) -> libc::timespec {
-        libc::timespec {
-            tv_sec: i64::try_from(span.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(span.subsec_nanos()),
+        /// Sleeps until there is something to drain, `until`, or a signal came.
+        pub(in crate::reactor) fn sleep(&self, until: Option<Tick>) {
+            sleep_on(&mut [polled(Some(self.file.as_fd()))], until);
         }
     }
 
@@ -71,8 +62,8 @@ mod system {
 
 #[cfg(loom)]
 mod model {
+    use crate::time::Tick;
     use std::io;
-    use std::time::Duration;
 
     use loom::sync::{Condvar, Mutex};
 
@@ -99,7 +90,7 @@ mod model {
             self.count.lock().map_or(0, |mut count| std::mem::take(&mut *count))
         }
 
-        pub(in crate::reactor) fn sleep(&self, _timeout: Option<Duration>) {
+        pub(in crate::reactor) fn sleep(&self, _until: Option<Tick>) {
             let mut count = self.count.lock();
             while let Ok(zero) = count {
                 if *zero > 0 {

@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 pub(crate) use files::Registered;
 pub(crate) use ring::Span;
+pub(crate) use waker::Ready;
 pub use waker::Waker;
 
 use crate::buffer::Pool;
@@ -157,8 +158,29 @@ impl Reactor {
         match &mut self.backend {
             // There is work: no sleep at all.
             Backend::Ring(ring) if until == Some(Tick::ZERO) => ring.flush(),
-            Backend::Ring(ring) => ring.wait(self.ready.as_fd(), until),
+            Backend::Ring(ring) => ring.wait(self.ready.as_fd(), None, until),
             Backend::Unasked { .. } | Backend::Threads => self.ready.sleep(until),
+        }
+    }
+
+    /// The same, and the sleep also ends when `watched`, always the same descriptor, is readable. Before that is closed for
+    /// good, [`unwatch`](Self::unwatch) it. `false` where there is no ring: nothing was done.
+    #[cfg(feature = "fuse")]
+    pub(crate) fn wait_with(&mut self, watched: BorrowedFd<'_>, until: Option<Tick>) -> bool {
+        let Backend::Ring(ring) = &mut self.backend else { return false };
+        if self.ready.collect() || until == Some(Tick::ZERO) {
+            ring.flush();
+        } else {
+            ring.wait(self.ready.as_fd(), Some(watched), until);
+        }
+        true
+    }
+
+    /// Lets go of the descriptor that was watched.
+    #[cfg(feature = "fuse")]
+    pub(crate) fn unwatch(&mut self) {
+        if let Backend::Ring(ring) = &mut self.backend {
+            ring.unwatch();
         }
     }
 

@@ -29,6 +29,7 @@ const CANCEL: u64 = OWN | 1;
 const GREETING: u64 = OWN | 2;
 const ALARM: u64 = OWN | 3;
 const REMOVAL: u64 = OWN | 4;
+const WATCH: u64 = OWN | 5;
 /// The bell's words have the number of the thread that armed it, counted by this ring, in the bits from here on.
 const ROUND: u32 = 8;
 
@@ -61,6 +62,8 @@ pub(super) struct Ring {
     /// The thread that slept on the ring last, and how many there were before it.
     sleeper: Option<ThreadId>,
     round: u32,
+    /// Whether a descriptor of a front-end's is watched, for the sleep that began last or one before it.
+    watching: bool,
     /// When the earliest alarm that is known to be on the ring goes off, and how many there are.
     alarm: Tick,
     alarms: u32,
@@ -98,6 +101,7 @@ impl Ring {
             bell: Bell::Lasting,
             sleeper: None,
             round: 0,
+            watching: false,
             alarm: Tick::MAX,
             alarms: 0,
             alarm_time: Timespec::new(),
@@ -313,14 +317,16 @@ impl Ring {
         }
     }
 
-    /// Submits what is queued, then sleeps until there is a completion, `bell` is readable, or `until` has come.
-    /// Can return early.
-    pub(super) fn wait(&mut self, bell: BorrowedFd<'_>, until: Option<Tick>) {
+    /// Submits what is queued, then sleeps until there is a completion, `bell` or `watch` is readable, or `until` has
+    /// come. Can return early.
+    pub(super) fn wait(&mut self, bell: BorrowedFd<'_>, watch: Option<BorrowedFd<'_>>, until: Option<Tick>) {
         self.sweep();
         self.settle_in();
         self.arm(bell);
-        if let Bell::Lasting | Bell::Single = self.bell {
-            // Without the bell on the ring a wake would be slept over.
+        let unheard = matches!(self.bell, Bell::Lasting | Bell::Single);
+        let unseen = watch.is_some_and(|watch| !self.watch(watch));
+        if unheard || unseen {
+            // Without the bell, or the watch, on the ring a wake would be slept over.
             return self.submit();
         }
         let until = until.filter(|&until| !self.set_alarm(until));
@@ -404,6 +410,31 @@ impl Ring {
         }
     }
 
+    /// Has the ring watch a descriptor for one event, unless it does already; whether it does. Once for each sleep: an event
+    /// for each request would cost more than the sleeps do.
+    fn watch(&mut self, watched: BorrowedFd<'_>) -> bool {
+        if !self.watching {
+            let events = libc::POLLIN.unsigned_abs().into();
+            let entry = opcode::PollAdd::new(Fd(watched.as_raw_fd()), events).build().user_data(WATCH);
+            // SAFETY: the operation touches no memory of ours.
+            self.watching = unsafe { self.push(&entry) }.is_ok();
+        }
+        self.watching
+    }
+
+    /// Lets go of the descriptor that is watched: until then it is not closed, whoever closes it.
+    #[cfg(feature = "fuse")]
+    pub(super) fn unwatch(&mut self) {
+        if self.watching {
+            let removal = opcode::PollRemove::new(WATCH).build().user_data(REMOVAL);
+            // SAFETY: the operation touches no memory. If there is no room for it, the watch ends with the ring.
+            let _ = unsafe { self.push(&removal) };
+            self.submit();
+            // What was removed is let go of when the kernel is entered again.
+            self.flush();
+        }
+    }
+
     /// The next completion that belongs to a path.
     pub(super) fn next(&mut self) -> Option<(Port, ReactorEvent)> {
         loop {
@@ -423,6 +454,10 @@ impl Ring {
     fn own_event(&mut self, entry: &cqueue::Entry) {
         if entry.user_data() == CANCEL {
             self.in_flight = self.in_flight.saturating_sub(1);
+            return;
+        }
+        if entry.user_data() == WATCH {
+            self.watching = false;
             return;
         }
         if entry.user_data() == ALARM {

@@ -65,7 +65,7 @@ impl Ready {
 
     /// Sleeps until a wake or `until`, without a ring.
     pub(crate) fn sleep(&self, until: Option<Tick>) {
-        self.shared.bell.sleep(until.map(|until| until.since(Tick::now())));
+        self.shared.bell.sleep(until);
     }
 
     /// Wakes for `port`, or for none.

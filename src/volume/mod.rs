@@ -1,14 +1,19 @@
 //! A volume: one logical unit, the paths to it, and the queues through which it is used.
 
+mod bell;
 mod builder;
+mod client;
 mod conductor;
 mod control_thread;
+mod dispatcher;
 mod helper;
 mod ports;
+pub(crate) mod pulse;
 mod queue;
 mod settled;
 mod shared;
 mod status;
+mod submitter;
 mod unopened;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,9 +34,12 @@ pub(crate) mod simulated {
 }
 
 pub use builder::{PathOptions, VolumeBuilder};
+pub use client::{Client, Response};
+pub use dispatcher::{Dispatcher, Served};
 pub use queue::Queue;
 pub use settled::Settled;
 pub use status::{PathStatus, Status};
+pub use submitter::Submitter;
 
 use crate::block::{Geometry, Limits};
 use crate::control::Event;

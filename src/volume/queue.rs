@@ -105,7 +105,7 @@ impl Queue {
         if completions.len() == before && core.finished == Finished::No {
             let due = core.next_deadline(Tick::ZERO);
             let until = [due, until].into_iter().flatten().min();
-            core.reactor.wait(until);
+            core.sleep(until);
             core.turn(Tick::now(), completions);
         }
         core.reactor.submit_queued();
@@ -147,6 +147,38 @@ impl Queue {
         match &mut self.core {
             Some(core) => core.reactor.wake_fd(),
             None => Err(Error::Closed { fate: Fate::NotSent }),
+        }
+    }
+
+    /// Whether a request would have to wait: there is no room for it. A queue that is being closed has an answer for every
+    /// request.
+    #[inline]
+    pub(crate) fn is_full(&self) -> bool {
+        self.core.as_ref().is_some_and(|core| core.engine.is_full() && !core.engine.is_closing())
+    }
+
+    /// Sleeps until something happens, or `until`. To be followed by a poll. Can return early.
+    pub(crate) fn sleep(&mut self, until: Option<Tick>) {
+        if let Some(core) = &mut self.core {
+            core.sleep(until);
+        }
+    }
+
+    /// Sleeps until there is something to poll for, `watched` is readable, or `until` has come; `false` if the queue has no
+    /// ring to sleep on: see [`Reactor::wait_with`].
+    #[cfg(feature = "fuse")]
+    pub(crate) fn sleep_with(&mut self, watched: BorrowedFd<'_>, until: Option<Tick>) -> bool {
+        self.core.as_mut().is_some_and(|core| {
+            core.engine.publish_load();
+            core.reactor.wait_with(watched, until)
+        })
+    }
+
+    /// Lets go of the descriptor that was watched.
+    #[cfg(feature = "fuse")]
+    pub(crate) fn unwatch(&mut self) {
+        if let Some(core) = &mut self.core {
+            core.reactor.unwatch();
         }
     }
 
@@ -395,6 +427,13 @@ impl QueueCore {
             let elsewhere = others.map(|(_, counters)| counters.in_flight()).sum();
             self.engine.set_elsewhere(slot, elsewhere);
         }
+    }
+
+    /// Sleeps until something happens, or `until`.
+    fn sleep(&mut self, until: Option<Tick>) {
+        // The others, and whoever asks for the status, see what it has out while it sleeps.
+        self.engine.publish_load();
+        self.reactor.wait(until);
     }
 
     fn next_deadline(&self, now: Tick) -> Option<Tick> {

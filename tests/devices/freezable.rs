@@ -13,13 +13,13 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::thread;
 
 use mpio::path::BlockDevice;
 use mpio::{PathOptions, VolumeBuilder};
 
 use crate::anonymous::Anonymous;
-use crate::testing_support::{LoopDevice, TempDir, run, skip};
+use crate::mount::Mount;
+use crate::testing_support::{LoopDevice, TempDir, skip};
 
 /// Bytes of the storage.
 pub(crate) const BYTES: u64 = 1 << 20;
@@ -56,7 +56,10 @@ impl Freezable {
         let image = dir.file("image", IMAGE);
         let below = LoopDevice::attach(&image, &[])?;
         let mount = Mount::new(below.node(), &dir.path().join("mount"))?;
-        let file = mount.0.join("storage");
+        if !(mount.set("--freeze") && mount.set("--unfreeze")) {
+            return Err("fsfreeze failed".to_owned());
+        }
+        let file = mount.path().join("storage");
         let offset = place(&file, &image)?;
         let freezing = LoopDevice::attach(&file, &[])?;
         let range = [format!("--offset={offset}"), format!("--sizelimit={BYTES}")];
@@ -121,47 +124,6 @@ fn has_direct_io(device: &LoopDevice) -> bool {
     let name = device.node().file_name().unwrap_or_default();
     let flag = Path::new("/sys/block").join(name).join("loop/dio");
     fs::read_to_string(flag).is_ok_and(|flag| flag.trim() == "1")
-}
-
-/// A mounted file system, thawed and unmounted when dropped.
-struct Mount(PathBuf);
-
-impl Mount {
-    fn new(device: &Path, target: &Path) -> Result<Self, String> {
-        fs::create_dir(target).map_err(|error| error.to_string())?;
-        let (device, at) = (device.display().to_string(), target.display().to_string());
-        // Nothing that writes in the background.
-        let now = "lazy_itable_init=0,lazy_journal_init=0";
-        if !run("mkfs.ext4", &["-q", "-F", "-b", "4096", "-m", "0", "-E", now, &device]) {
-            return Err(format!("mkfs.ext4 on {device} failed"));
-        }
-        if !run("mount", &["-t", "ext4", &device, &at]) {
-            return Err(format!("mounting {device} failed"));
-        }
-        let mount = Self(target.to_owned());
-        if !(mount.set("--freeze") && mount.set("--unfreeze")) {
-            return Err("fsfreeze failed".to_owned());
-        }
-        Ok(mount)
-    }
-
-    fn set(&self, state: &str) -> bool {
-        run("fsfreeze", &[state, &self.0.display().to_string()])
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        let at = self.0.display().to_string();
-        // After a test that failed the loop device over the file goes only when what hung in it has ended.
-        for _ in 0..100 {
-            if run("umount", &[&at]) {
-                return;
-            }
-            thread::yield_now();
-        }
-        run("umount", &["--lazy", &at]);
-    }
 }
 
 impl Drop for Freezable {

@@ -67,13 +67,13 @@ impl FaultHandle {
     }
 
     /// Gives the path a fence of its own, proven, that takes `delay`: attempts which a stall keeps are then dropped,
-    /// never to be done, and the fence is reported when the wrapped path has answered all others. Call it before the
-    /// path is added to a volume: support is told at the connect. It is no fault and stays when restored.
+    /// never to be done, and the fence is reported when the wrapped path has answered all others. Called while
+    /// the path is part of a volume, it counts for what waits at that moment too. It is no fault and stays when restored.
     ///
     /// Without it fences are the wrapped path's, and one is reported only when no attempt kept by a stall is left.
     /// A fenced connection takes no new attempts.
     pub fn fence_after(&self, delay: Duration) {
-        self.shared.change(|state| state.fence_after = Some(delay));
+        self.shared.change(|state| state.set_fence(delay));
     }
 
     /// Ends all faults. Results that were held up are delivered, and attempts that a stall kept are done now.

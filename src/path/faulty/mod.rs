@@ -119,6 +119,7 @@ impl<P: Path> Path for Faulty<P> {
     }
 
     fn probe(&mut self, sink: ControlSink) {
+        self.shared.lock().meet(&sink);
         if self.shared.lock().is_connected() {
             self.inner.probe(self.gated(sink));
         } else {

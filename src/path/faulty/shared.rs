@@ -108,6 +108,10 @@ pub(super) struct State {
     pub(super) faults: Faults,
     pub(super) device: Device,
     pub(super) fence_after: Option<Duration>,
+    /// The supervisor has yet to be told of it.
+    fence_is_news: bool,
+    /// The way to the supervisor, once there is one.
+    supervisor: Option<ControlSink>,
     restores: u64,
     /// Since `fail` and until `restore`.
     failed: bool,
@@ -160,6 +164,7 @@ impl State {
         if self.fence_after.is_some() {
             description.fence = FenceSupport::Proven;
         }
+        self.fence_is_news = false;
         self.incarnation = incarnation;
         Ok(())
     }
@@ -216,6 +221,9 @@ impl State {
             News::Capacity(blocks) => self.device.tell_capacity(blocks, onward),
             News::Fenced { through, grade } => onward.fenced(through, grade),
             News::FenceFailed { through } => onward.fence_failed(through),
+            // The wrapper's own fence stands in for the wrapped path's.
+            News::FenceSupport(_) if self.fence_after.is_some() => {}
+            News::FenceSupport(support) => onward.fence_support(support),
         }
     }
 }
@@ -257,6 +265,28 @@ impl State {
 
 /// Fences.
 impl State {
+    /// The path has a fence of its own from now on. The supervisor hears of it at once, or with the next probe.
+    pub(super) fn set_fence(&mut self, delay: Duration) {
+        self.fence_is_news |= self.fence_after.replace(delay).is_none();
+        self.tell_of_fence();
+    }
+
+    /// The supervisor can be reached through `sink`. A fence that was set too late to be told at the connect is told even
+    /// of a path that is silent: that is what fences are for.
+    pub(super) fn meet(&mut self, sink: &ControlSink) {
+        self.supervisor = Some(sink.clone());
+        self.tell_of_fence();
+    }
+
+    fn tell_of_fence(&mut self) {
+        if self.fence_is_news
+            && let Some(supervisor) = &self.supervisor
+        {
+            supervisor.fence_support(FenceSupport::Proven);
+            self.fence_is_news = false;
+        }
+    }
+
     /// The volume asks for a fence of the path's own, which takes `delay`.
     pub(super) fn begin_fence(&mut self, through: Incarnation, delay: Duration, sink: ControlSink) {
         let waiting = self.seats_through(through, |_| true);

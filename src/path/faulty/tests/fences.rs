@@ -49,6 +49,26 @@ fn support_is_told_at_the_connect() {
 }
 
 #[test]
+fn support_that_comes_later_is_told_of_a_path_that_is_silent_too() {
+    let told = |rig: &Rig| matches!(rig.news()[..], [News::FenceSupport(FenceSupport::Proven)]);
+    let mut rig = Rig::new();
+    rig.faults.stall(LOST);
+    rig.faults.fence_after(MILLISECOND);
+    assert!(rig.news().is_empty(), "nobody has asked for anything yet");
+    rig.probe();
+    assert!(told(&rig));
+
+    let mut rig = Rig::new();
+    rig.faults.stall(LOST);
+    rig.probe();
+    assert!(rig.news().is_empty());
+    rig.faults.fence_after(MILLISECOND);
+    assert!(told(&rig));
+    rig.faults.fence_after(2 * MILLISECOND);
+    assert!(rig.news().is_empty(), "once is enough");
+}
+
+#[test]
 fn a_fenced_lost_write_never_lands_and_the_fence_is_told_only_then() {
     let mut rig = own();
     rig.faults.stall(LOST);

@@ -1,0 +1,279 @@
+//! The command line.
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::ops::RangeInclusive;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mpio::NoPath;
+use mpio::policy::{self, MakePolicy};
+
+use crate::units;
+
+pub(crate) const HELP: &str = "\
+One volume over several paths, served as a block device of this machine.
+
+Usage: serve --path DEV_OR_FILE [--path DEV_OR_FILE ...] [OPTIONS]
+
+The first line on standard output is the device's name, such as /dev/loop3, once it can
+be used. Everything else is on standard error. Needs root and /dev/fuse.
+
+Paths:
+  --path DEV_OR_FILE    a way to the storage: a block device or a regular file
+  --assert-same         the paths lead to one device: take my word where there is no
+                        identifier to compare
+  --claim-timeout TIME  how long to wait for a path that another process still holds, such as
+                        a killed predecessor whose writes are under way, or none (default 1h)
+
+Volume:
+  --policy NAME         failover, round-robin, least-queue or adaptive (default round-robin)
+  --queues N            queues, with a thread each, 1 to 64 (default 1)
+  --hand-off HOW        direct: the threads that take requests from the kernel poll the
+                        queues; lane: dispatcher threads poll them, and requests cross over
+                        through lock-free lanes (default direct, the faster)
+  --queue-depth N       most requests at once in each queue, 1 to 16384 (default 256)
+  --no-path RULE        while no path is left, requests fail, or hold:TIME (default hold:30s)
+  --timeout TIME        age at which an attempt makes its path suspect (default 5s). It never
+                        fails a request
+  --deadline TIME       age at which a request fails, or none (default none)
+
+Device:
+  --frontend NAME       how it is served: fuse (default fuse)
+  --device DEVICE       the loop device to attach, such as /dev/loop3: the same name after
+                        each start (default: the first that is free)
+  --control SOCKET      takes commands on a Unix socket: send it the line help
+
+TIME is a whole number with us, ms, s, m, h or d, such as 20ms. --name=VALUE will do as well.
+
+SIGTERM, SIGINT and SIGHUP end it in good order: a device that is in use is served until it is
+released. A second signal ends it at once; what is then under way is lost.
+
+Exit code: 0 it was asked to end, 1 serving failed, 2 wrong options, 3 it could not start,
+4 it was made to end while the device was in use or requests were under way.";
+
+/// What the command line asks for.
+pub(crate) enum Wish {
+    Serve(Box<Options>),
+    Help,
+}
+
+/// Why paths without a common identifier may be one volume's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sameness {
+    Proven,
+    Asserted,
+}
+
+/// How requests come from the threads of the front-end to the queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HandOff {
+    /// The threads poll the queues themselves.
+    Direct,
+    /// Dispatchers do.
+    Lane,
+}
+
+pub(crate) struct Options {
+    pub(crate) paths: Vec<PathBuf>,
+    pub(crate) sameness: Sameness,
+    /// `None` for ever.
+    pub(crate) claim_timeout: Option<Duration>,
+    pub(crate) policy: Arc<dyn MakePolicy>,
+    pub(crate) queues: u16,
+    pub(crate) hand_off: HandOff,
+    pub(crate) queue_depth: u32,
+    pub(crate) no_path: NoPath,
+    pub(crate) timeout: Duration,
+    pub(crate) deadline: Option<Duration>,
+    pub(crate) frontend: &'static str,
+    pub(crate) device: Option<PathBuf>,
+    pub(crate) control: Option<PathBuf>,
+}
+
+/// Most queues, each of which has a thread.
+const MOST_QUEUES: u16 = 64;
+/// Most requests in a queue.
+const MOST_DEPTH: u32 = 16_384;
+/// A volume takes no less.
+const LEAST_TIMEOUT: Duration = Duration::from_millis(1);
+
+/// The names of the front-ends.
+const FRONTENDS: [&str; 1] = ["fuse"];
+
+impl Options {
+    /// Reads the arguments after the program's name.
+    ///
+    /// # Errors
+    /// What is wrong and what would not be.
+    pub(crate) fn read(arguments: impl Iterator<Item = OsString>) -> Result<Wish, String> {
+        let mut arguments = Arguments { rest: arguments, seen: BTreeSet::new() };
+        let mut options = Self::new()?;
+        while let Some((name, value)) = arguments.next()? {
+            if matches!(name.as_str(), "-h" | "--help") {
+                return Ok(Wish::Help);
+            }
+            options.take(&name, value, &mut arguments).map_err(|problem| format!("{name}: {problem}"))?;
+        }
+        if options.paths.is_empty() {
+            return Err("no path is given; name a block device or a file with --path".to_owned());
+        }
+        Ok(Wish::Serve(Box::new(options)))
+    }
+
+    fn new() -> Result<Self, String> {
+        Ok(Self {
+            paths: Vec::new(),
+            sameness: Sameness::Proven,
+            claim_timeout: Some(Duration::from_hours(1)),
+            policy: policy("round-robin")?,
+            queues: 1,
+            hand_off: HandOff::Direct,
+            queue_depth: 256,
+            no_path: NoPath::hold(Duration::from_secs(30)),
+            timeout: Duration::from_secs(5),
+            deadline: None,
+            frontend: FRONTENDS[0],
+            device: None,
+            control: None,
+        })
+    }
+
+    fn take<I: Iterator<Item = OsString>>(
+        &mut self,
+        name: &str,
+        value: Option<OsString>,
+        arguments: &mut Arguments<I>,
+    ) -> Result<(), String> {
+        if name == "--assert-same" {
+            self.sameness = Sameness::Asserted;
+            return if value.is_some() { Err("takes no value".to_owned()) } else { Ok(()) };
+        }
+        if !NAMES.contains(&name) {
+            return Err("there is no such option".to_owned());
+        }
+        let value = arguments.value(name, value)?;
+        match name {
+            "--path" => self.paths.push(file(value)?),
+            "--device" => self.device = Some(file(value)?),
+            "--control" => self.control = Some(file(value)?),
+            _ => self.set(name, value.to_str().ok_or("is not text")?)?,
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, name: &str, text: &str) -> Result<(), String> {
+        match name {
+            "--claim-timeout" => self.claim_timeout = units::duration_or_none(text)?,
+            "--policy" => self.policy = policy(text)?,
+            "--queues" => self.queues = number(text, 1..=MOST_QUEUES)?,
+            "--hand-off" => self.hand_off = hand_off(text)?,
+            "--queue-depth" => self.queue_depth = number(text, 1..=MOST_DEPTH)?,
+            "--no-path" => self.no_path = units::no_path(text)?,
+            "--timeout" => self.timeout = timeout(text)?,
+            "--deadline" => self.deadline = units::duration_or_none(text)?,
+            _ => self.frontend = frontend(text)?,
+        }
+        if self.deadline.is_some_and(|span| span.is_zero()) {
+            return Err("a request would fail at once; give a longer time, or none".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// The options that take a value.
+const NAMES: [&str; 12] = [
+    "--path",
+    "--device",
+    "--control",
+    "--claim-timeout",
+    "--policy",
+    "--queues",
+    "--hand-off",
+    "--queue-depth",
+    "--no-path",
+    "--timeout",
+    "--deadline",
+    "--frontend",
+];
+
+/// The words of the command line, taken apart.
+struct Arguments<I> {
+    rest: I,
+    seen: BTreeSet<String>,
+}
+
+impl<I: Iterator<Item = OsString>> Arguments<I> {
+    /// The next option, with the value after its `=`.
+    fn next(&mut self) -> Result<Option<(String, Option<OsString>)>, String> {
+        let Some(word) = self.rest.next() else { return Ok(None) };
+        let bytes = word.as_bytes();
+        if !bytes.starts_with(b"-") {
+            return Err(format!("{}: is no option; name paths with --path", word.display()));
+        }
+        let end = bytes.iter().position(|&byte| byte == b'=');
+        let (name, value) = match end {
+            Some(end) => (&bytes[..end], Some(OsStr::from_bytes(&bytes[end + 1..]).to_owned())),
+            None => (bytes, None),
+        };
+        Ok(Some((String::from_utf8_lossy(name).into_owned(), value)))
+    }
+
+    /// The value of the option, here or in the next word.
+    fn value(&mut self, name: &str, value: Option<OsString>) -> Result<OsString, String> {
+        if !self.seen.insert(name.to_owned()) && name != "--path" {
+            return Err("is given twice".to_owned());
+        }
+        value.or_else(|| self.rest.next()).ok_or_else(|| "needs a value".to_owned())
+    }
+}
+
+/// The policy of that name.
+///
+/// # Errors
+/// The names that there are.
+pub(crate) fn policy(name: &str) -> Result<Arc<dyn MakePolicy>, String> {
+    policy::by_name(name).map_err(|error| match error {
+        mpio::Error::Setting { problem, .. } => problem,
+        error => error.to_string(),
+    })
+}
+
+fn frontend(name: &str) -> Result<&'static str, String> {
+    let known = FRONTENDS.into_iter().find(|&known| known == name);
+    let names = FRONTENDS.join(", ");
+    known.ok_or_else(|| format!("no front-end is called {name:?}; there is {names}"))
+}
+
+fn hand_off(name: &str) -> Result<HandOff, String> {
+    match name {
+        "direct" => Ok(HandOff::Direct),
+        "lane" => Ok(HandOff::Lane),
+        _ => Err(format!("no hand-off is called {name:?}; there are direct, lane")),
+    }
+}
+
+fn number<N>(text: &str, range: RangeInclusive<N>) -> Result<N, String>
+where
+    N: std::str::FromStr + PartialOrd + std::fmt::Display,
+{
+    let number = text.parse().ok().filter(|number| range.contains(number));
+    number.ok_or_else(|| format!("{text:?} is no whole number from {} to {}", range.start(), range.end()))
+}
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    match units::duration(text)? {
+        span if span < LEAST_TIMEOUT => Err(format!("{text} is below the least of 1ms")),
+        span => Ok(span),
+    }
+}
+
+fn file(value: OsString) -> Result<PathBuf, String> {
+    match value.into_vec() {
+        empty if empty.is_empty() => Err("the name is empty".to_owned()),
+        name if name.contains(&0) => Err("the name contains a zero byte".to_owned()),
+        name => Ok(OsString::from_vec(name).into()),
+    }
+}

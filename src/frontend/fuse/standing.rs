@@ -1,0 +1,131 @@
+//! How a server stands: what its threads, its handle and the keeper of its loop device have to know of each other.
+
+use std::io;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::error::Error;
+
+use super::server::Ended;
+
+/// Has no file descriptor: the keeper's thread, which may be the last to let go of it, has none of the process's.
+#[derive(Debug, Default)]
+pub(super) struct Standing {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Threads whose channel is open.
+    serving: u32,
+    ended: Option<Ended>,
+    hold: Hold,
+}
+
+/// Whether the loop device is open on our side, in the hands of its keeper.
+#[derive(Debug, Default)]
+enum Hold {
+    /// Not yet.
+    #[default]
+    Not,
+    Open,
+    /// It is to be closed, after what is cached was written.
+    Closing,
+    /// It was to be closed, and what is cached could not be written.
+    Unsynced(io::Error),
+}
+
+/// What the keeper of the loop device is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Errand {
+    /// Write what is cached, then close.
+    Sync,
+    /// Close: nobody serves any more.
+    Close,
+}
+
+impl Standing {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state());
+        self.changed.notify_all();
+    }
+
+    fn wait(&self, timeout: Duration, mut undecided: impl FnMut(&State) -> bool) -> MutexGuard<'_, State> {
+        let waited = self.changed.wait_timeout_while(self.state(), timeout, |state| undecided(state));
+        waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// A thread with a channel is about to start.
+    pub(super) fn join(&self) {
+        self.change(|state| state.serving += 1);
+    }
+
+    /// A thread has closed its channel.
+    pub(super) fn leave(&self, why: Ended) {
+        self.change(|state| {
+            state.serving = state.serving.saturating_sub(1);
+            state.ended.get_or_insert(why);
+        });
+    }
+
+    /// Why it ended, waited for.
+    pub(super) fn ended_within(&self, timeout: Duration) -> Option<Ended> {
+        self.wait(timeout, |state| state.ended.is_none()).ended.clone()
+    }
+
+    /// The keeper has the loop device.
+    pub(super) fn hold(&self) {
+        self.change(|state| state.hold = Hold::Open);
+    }
+
+    /// Waits until there is something to do for the keeper.
+    pub(super) fn errand(&self) -> Errand {
+        let idle = |state: &mut State| state.serving > 0 && !matches!(state.hold, Hold::Closing);
+        let waited = self.changed.wait_while(self.state(), idle);
+        let state = waited.unwrap_or_else(PoisonError::into_inner);
+        if state.serving > 0 { Errand::Sync } else { Errand::Close }
+    }
+
+    /// What is cached could not be written: the keeper keeps the loop device.
+    pub(super) fn unsynced(&self, error: io::Error) {
+        self.change(|state| state.hold = Hold::Unsynced(error));
+    }
+
+    /// Has what is cached written and the loop device closed, and waits for its last user.
+    pub(super) fn stop(&self, name: &str, grace: Duration) -> Result<(), Error> {
+        self.change(|state| {
+            if let Hold::Open | Hold::Unsynced(_) = state.hold {
+                state.hold = Hold::Closing;
+            }
+        });
+        let undecided = |state: &State| state.serving > 0 && !matches!(state.hold, Hold::Unsynced(_));
+        let mut state = self.wait(grace, undecided);
+        let failed = |errno, problem: &str| {
+            let source = io::Error::from_raw_os_error(errno);
+            Err(Error::os(format!("detaching {name} within {grace:?}: {problem}"), source))
+        };
+        match &state.ended {
+            Some(Ended::Detached) if state.serving == 0 => return Ok(()),
+            Some(Ended::Aborted | Ended::Failed(_)) => {
+                return failed(libc::ECONNABORTED, "its connection had ended before");
+            }
+            _ => {}
+        }
+        match std::mem::replace(&mut state.hold, Hold::Open) {
+            Hold::Unsynced(source) => {
+                Err(Error::os(format!("writing what the kernel has cached for {name}"), source))
+            }
+            hold => {
+                state.hold = hold;
+                let problem =
+                    "someone has it open or mounted, or the volume does not answer; it is served on";
+                failed(libc::EBUSY, problem)
+            }
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! A server in a process of its own, to be killed.
+
+use std::io::{BufRead, BufReader, Lines, Read};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use mpio::frontend::fuse::Options;
+
+use crate::rig::{Plan, Rig};
+
+/// How the child is told that it is one.
+const ROLE: &str = "MPIO_TEST_SERVES";
+
+/// The other process.
+pub(crate) struct Serving {
+    pub(crate) device: PathBuf,
+    process: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Serving {
+    /// Starts it. When told to [`go`](Self::go), what is sent to its volume hangs from then on; in the role `hold and stop`
+    /// it also stops.
+    pub(crate) fn start(role: &str) -> Self {
+        let mut process = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child::the_other_process", "--nocapture"])
+            .env(ROLE, role)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let mut serving = Self { device: PathBuf::new(), process, lines };
+        let device = serving.wait_for("/dev/loop");
+        serving.device = device[device.find("/dev/loop").unwrap()..].into();
+        serving
+    }
+
+    /// Waits for a line of output that has `text` in it.
+    pub(crate) fn wait_for(&mut self, text: &str) -> String {
+        self.lines.by_ref().map_while(Result::ok).find(|line| line.contains(text)).unwrap()
+    }
+
+    /// Has it do what its role says.
+    pub(crate) fn go(&mut self) {
+        drop(self.process.stdin.take());
+    }
+
+    /// Kills it, and waits until it is gone.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Does nothing unless it is the other process.
+#[test]
+fn the_other_process() {
+    let Ok(role) = std::env::var(ROLE) else { return };
+    let rig = Rig::try_new(Plan::default(), &Options::new()).unwrap();
+    println!("{}", rig.node());
+    let _ = std::io::stdin().read_to_end(&mut Vec::new());
+    rig.medium.hold();
+    println!("held");
+    if role == "hold and stop" {
+        let _ = rig.server.stop(Duration::ZERO);
+    }
+    rig.medium.wait_for_held(1);
+    println!("has a write");
+    loop {
+        std::thread::park();
+    }
+}

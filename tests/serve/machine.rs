@@ -1,0 +1,70 @@
+//! Machines that lack something.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Output, Stdio};
+
+use crate::rig::{can_serve, program};
+use crate::testing_support::{TempDir, run, skip};
+
+/// A user that owns nothing.
+const NOBODY: u32 = 65_534;
+
+/// It could not start, says why, and names no device.
+#[track_caller]
+fn refused(output: &Output, words: &[&str]) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(output.stdout.is_empty(), "{output:?}");
+    for word in words {
+        assert!(said.contains(word), "it does not mention {word:?}: {said}");
+    }
+}
+
+#[test]
+fn without_root_it_says_so() {
+    if !can_serve() {
+        return;
+    }
+    let dir = TempDir::in_memory();
+    let file = dir.file("file", 1 << 20);
+    fs::set_permissions(&file, Permissions::from_mode(0o666)).unwrap();
+    // Where anybody may run it.
+    let copy = dir.path().join("serve");
+    fs::copy(program(), &copy).unwrap();
+    let output = Command::new(copy).arg("--path").arg(file).uid(NOBODY).gid(NOBODY).output().unwrap();
+    refused(&output, &["not root"]);
+}
+
+/// Runs `serve` over a file with a `/dev` of its own, which has but these character devices.
+fn with_devices(devices: &[(&str, u32, u32)]) -> Option<Output> {
+    if !can_serve() {
+        return None;
+    }
+    if !run("unshare", &["--mount", "true"]) {
+        skip("there is no unshare, or it is not allowed");
+        return None;
+    }
+    let dir = TempDir::new();
+    let file = dir.file("file", 1 << 20);
+    let nodes = devices.iter().map(|(name, major, minor)| format!("mknod /dev/{name} c {major} {minor} && "));
+    let nodes: String = nodes.collect();
+    let script = format!("mount -t tmpfs none /dev && {nodes}exec \"$0\" --path \"$1\"");
+    let unshared = ["--mount", "--propagation", "private", "sh", "-c", &script];
+    let called =
+        Command::new("unshare").args(unshared).arg(program()).arg(file).stdin(Stdio::null()).output();
+    Some(called.unwrap())
+}
+
+#[test]
+fn without_fuse_it_says_so() {
+    let Some(output) = with_devices(&[("loop-control", 10, 237)]) else { return };
+    refused(&output, &["/dev/fuse"]);
+}
+
+#[test]
+fn without_loop_devices_it_says_so() {
+    let Some(output) = with_devices(&[("fuse", 10, 229)]) else { return };
+    refused(&output, &["/dev/loop-control"]);
+}

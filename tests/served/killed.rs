@@ -1,0 +1,103 @@
+//! The server is killed under load, and started again.
+
+use std::path::{Path, PathBuf};
+
+use crate::mount::Mount;
+use crate::rig::{Serve, until};
+use crate::testing_support::{LoopDevice, TempDir, require_loops};
+use crate::tools::{Running, can_run, verify};
+
+const BYTES: u64 = 48 << 20;
+
+/// A name for the device that outlives its servers: `verify` opens it again.
+fn device_name(test: u32) -> String {
+    format!("/dev/loop{}", 300 + test + std::process::id() % 4000 * 4)
+}
+
+struct Stage {
+    arguments: Vec<String>,
+    socket: PathBuf,
+    _dir: TempDir,
+}
+
+impl Stage {
+    fn new(ways: &[&Path], device: &str) -> Self {
+        let dir = TempDir::new();
+        let mut arguments: Vec<String> = ways.iter().map(|way| format!("--path={}", way.display())).collect();
+        arguments.extend([format!("--device={device}"), "--timeout=200ms".to_owned()]);
+        Self { arguments, socket: dir.path().join("control"), _dir: dir }
+    }
+
+    fn start(&self) -> Serve {
+        Serve::start_at(&self.arguments, &self.socket)
+    }
+
+    fn launch(&self) -> Serve {
+        Serve::launch_at(&self.arguments, &self.socket)
+    }
+}
+
+fn load(device: &str) -> Running {
+    verify(
+        Path::new(device),
+        &["--size=24M", "--threads=8", "--seconds=8", "--patience=100s", "--flush-every=100ms"],
+    )
+}
+
+/// Waits until the load has written so much more.
+fn wait_for_load(serve: &Serve, load: &mut Running) {
+    let completed = || serve.must("stats")["all_paths"]["completed"].as_u64().unwrap();
+    let enough = completed() + 2000;
+    until("the load does not get on", || completed() >= enough || load.is_over());
+}
+
+#[test]
+fn what_was_flushed_before_a_kill_is_there_after_it() {
+    if !can_run() {
+        return;
+    }
+    let Some(loops) = require_loops(2, BYTES) else { return };
+    let device = device_name(0);
+    let stage = Stage::new(&[loops.device(0), loops.device(1)], &device);
+    let mut serve = stage.start();
+    let mut load = load(&device);
+    for _ in 0..3 {
+        wait_for_load(&serve, &mut load);
+        let over = serve.kill();
+        assert_eq!(over.code, None, "{over:#?}");
+        serve = stage.start();
+    }
+    let verdict = load.succeed();
+    assert!(verdict.contains("outages"), "{verdict}");
+    println!("{verdict}");
+    assert_eq!(serve.terminate().code, Some(0));
+}
+
+#[test]
+fn the_writes_of_a_predecessor_that_was_killed_while_its_paths_hung_are_waited_out() {
+    if !can_run() {
+        return;
+    }
+    let dir = TempDir::in_memory();
+    let below = LoopDevice::attach(&dir.file("image", BYTES * 2), &[]).unwrap();
+    let mount = Mount::new(below.node(), &dir.path().join("mount")).unwrap();
+    let file = mount.path().join("storage");
+    std::fs::write(&file, vec![0; usize::try_from(BYTES).unwrap()]).unwrap();
+    let ways = [(); 2].map(|()| LoopDevice::attach(&file, &[]).unwrap());
+    let device = device_name(1);
+    let stage = Stage::new(&[ways[0].node(), ways[1].node()], &device);
+    let serve = stage.start();
+    let mut load = load(&device);
+    wait_for_load(&serve, &mut load);
+    assert!(mount.set("--freeze"));
+    let stuck = || serve.must("stats")["all_paths"]["in_flight"].as_u64().unwrap() > 0;
+    until("nothing hangs", stuck);
+    let over = serve.kill();
+    assert_eq!(over.code, None, "{over:#?}");
+    let serve = stage.launch();
+    serve.wait_for("waiting for");
+    assert!(mount.set("--unfreeze"));
+    let serve = serve.serving();
+    println!("{}\n{}", load.succeed(), serve.log());
+    assert_eq!(serve.terminate().code, Some(0));
+}
