@@ -65,7 +65,8 @@ pub(crate) struct Serve {
 pub(crate) struct Over {
     /// Its exit code; `None` if a signal ended it.
     pub(crate) code: Option<i32>,
-    /// The same in words.
+    /// The same in words, for messages.
+    #[allow(dead_code, reason = "read by `Debug` alone")]
     pub(crate) how: String,
     pub(crate) log: String,
 }
