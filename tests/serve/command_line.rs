@@ -1,7 +1,7 @@
 //! Command lines that cannot be served.
 
 use std::fs::Permissions;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::process::{Command, Output, Stdio};
@@ -181,7 +181,11 @@ fn a_socket_is_taken_over_from_a_dead_server_alone() {
     listener.set_nonblocking(true).unwrap();
     while listener.accept().is_ok() {}
     listener.set_nonblocking(false).unwrap();
-    let answering = in_background(move || listener.accept().unwrap().0.write_all(b"{}\n").unwrap());
+    let answering = in_background(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.read_exact(&mut [0; 5]).unwrap();
+        stream.write_all(b"{}\n").unwrap();
+    });
     refused(&[&path[..], &["--control", &socket]].concat(), CANNOT_START, &["another server"]);
     answering.recv().unwrap();
     let live = socket;
