@@ -103,6 +103,6 @@ pub use io::{
 };
 pub use time::Tick;
 pub use volume::{
-    Dispatcher, Events, PathOptions, PathStatus, Queue, Served, Settled, Status, Submitter, Volume,
-    VolumeBuilder,
+    Client, Dispatcher, Events, PathOptions, PathStatus, Queue, Response, Served, Settled, Status, Submitter,
+    Volume, VolumeBuilder,
 };
