@@ -209,9 +209,9 @@ fn a_signal_ends_it_while_it_waits_for_a_path() {
     assert!(serve.is_running());
     let stats = serve.control("stats");
     assert!(stats["ok"] == false && stats["error"].as_str().unwrap().contains(path), "{stats}");
-    assert_eq!(serve.terminate().code, Some(0));
+    serve.terminate().with(0);
     let serve = Serve::launch(&["--path", path]);
     serve.wait_for("waiting for");
     serve.must("quit");
-    assert_eq!(serve.over().code, Some(0));
+    serve.over().with(0);
 }
