@@ -131,6 +131,7 @@ impl Desk {
             "blocks": geometry.capacity(),
             "policy": *self.policy.lock().unwrap_or_else(PoisonError::into_inner),
             "queues": options.queues,
+            "hand_off": options.hand_off.name(),
             "queue_depth": options.queue_depth,
             "no_path": written_rule(options.no_path),
             "timeout": written(options.timeout),

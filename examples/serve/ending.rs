@@ -42,6 +42,8 @@ impl From<Ending> for ExitCode {
 pub(crate) struct End<'a> {
     volume: Volume,
     server: Arc<Server>,
+    /// Disconnected when the last event is logged.
+    story: Receiver<()>,
     log: &'a Arc<Log>,
     stage: Stage,
 }
@@ -56,8 +58,8 @@ enum Stage {
 }
 
 impl<'a> End<'a> {
-    pub(crate) fn new(volume: Volume, server: Arc<Server>, log: &'a Arc<Log>) -> Self {
-        Self { volume, server, log, stage: Stage::Serving }
+    pub(crate) fn new(volume: Volume, server: Arc<Server>, story: Receiver<()>, log: &'a Arc<Log>) -> Self {
+        Self { volume, server, story, log, stage: Stage::Serving }
     }
 
     /// Serves until it is over.
@@ -119,7 +121,9 @@ impl<'a> End<'a> {
         let grace = if ending == Ending::Asked { GRACE } else { NO_GRACE };
         if !self.volume.close(grace).wait(grace + NO_GRACE) {
             self.log.line("paths still hold I/O: the kernel ends it when their devices answer");
+            return;
         }
+        let _ = self.story.recv_timeout(NO_GRACE);
     }
 }
 

@@ -10,6 +10,7 @@ mod clients;
 mod command;
 mod desk;
 mod ending;
+mod events;
 mod log;
 mod options;
 mod paths;

@@ -76,6 +76,16 @@ pub(crate) enum HandOff {
     Lane,
 }
 
+impl HandOff {
+    /// As the command line calls it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Lane => "lane",
+        }
+    }
+}
+
 pub(crate) struct Options {
     pub(crate) paths: Vec<PathBuf>,
     pub(crate) sameness: Sameness,

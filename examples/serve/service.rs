@@ -10,12 +10,13 @@ use std::thread;
 use std::time::Duration;
 
 use mpio::frontend::fuse::{self, Buffers, Ended, Server};
-use mpio::{Dispatcher, Error, EventKind, Events, NoPath, QueueIndex, Tick, Volume};
+use mpio::{Dispatcher, Error, NoPath, QueueIndex, Tick, Volume};
 
 use crate::claim::Board;
 use crate::clients;
 use crate::desk::Desk;
 use crate::ending::{End, Ending};
+use crate::events;
 use crate::log::Log;
 use crate::options::{HandOff, Options};
 use crate::paths::{Paths, Prospects, names, refuse_twins};
@@ -50,6 +51,8 @@ pub(crate) struct Served {
     volume: Volume,
     paths: Paths,
     server: Server,
+    /// Disconnected when the last event is logged.
+    story: Receiver<()>,
 }
 
 /// Serves until the end.
@@ -74,7 +77,7 @@ fn serve(
     refuse_twins(&options.paths).map_err(cannot)?;
     signals::watch(reception.news.clone()).map_err(|error| cannot(format!("watching signals: {error}")))?;
     let Some(begun) = begin(options, reception, inbox)? else { return Ok(Ending::Asked) };
-    let Served { volume, paths, server } = *begun;
+    let Served { volume, paths, server, story } = *begun;
     let server = Arc::new(server);
     watch(&server, reception.news.clone()).map_err(|error| cannot(error.to_string()))?;
     // Nobody else sets it.
@@ -89,7 +92,7 @@ fn serve(
         log: Arc::clone(&reception.log),
     });
     announce(&server, &reception.log);
-    Ok(End::new(volume, server, &reception.log).wait(inbox))
+    Ok(End::new(volume, server, story, &reception.log).wait(inbox))
 }
 
 /// Starts on a thread of its own, since paths may have to be waited for. `None` if it was asked to end before.
@@ -189,10 +192,10 @@ fn serve_volume(options: &Options, reception: &Reception) -> Result<Served, Erro
     let (prospects, builder) = Prospects::add(options, &reception.board, buffers.register(builder));
     let volume = builder.build()?;
     let paths = prospects.joined(volume.clone());
-    report(volume.events(), Arc::clone(log))?;
+    let story = events::follow(volume.events(), Arc::clone(log))?;
     introduce(&volume, options, log);
     let server = open(&volume, buffers, options)?;
-    Ok(Served { volume, paths, server })
+    Ok(Served { volume, paths, server, story })
 }
 
 /// Starts the front-end.
@@ -230,27 +233,8 @@ fn door(options: &Options) -> fuse::Options {
     door
 }
 
-/// Logs what happens to the volume, for as long as it lives.
-fn report(events: Events, log: Arc<Log>) -> Result<(), Error> {
-    let follow = move || {
-        loop {
-            let asked = Tick::now();
-            match events.next_within(LONG) {
-                Some(event) => {
-                    log.line(event.to_string());
-                    if event.kind == EventKind::Closed {
-                        return;
-                    }
-                }
-                None if Tick::now().since(asked) < LONG => return,
-                None => {}
-            }
-        }
-    };
-    thread(follow, "serve-events")
-}
-
-fn thread(body: impl FnOnce() + Send + 'static, name: &str) -> Result<(), Error> {
+/// Starts a thread.
+pub(crate) fn thread(body: impl FnOnce() + Send + 'static, name: &str) -> Result<(), Error> {
     let started = thread::Builder::new().name(name.to_owned()).spawn(body);
     started.map(drop).map_err(|source| Error::Os { attempted: format!("starting thread {name}"), source })
 }

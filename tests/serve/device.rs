@@ -34,7 +34,7 @@ fn what_is_written_to_the_device_is_what_the_paths_lead_to() {
         assert!(run("cmp", &[noise_name, loops.file().to_str().unwrap()]), "the file has it");
         let zeroes = serve.device();
         copy(Path::new("/dev/zero"), zeroes, &["count=64", "conv=fsync"]);
-        assert_eq!(serve.terminate().code, Some(0));
+        serve.terminate().with(0);
         assert!(fs::read(loops.file()).unwrap().iter().all(|&byte| byte == 0), "cached writes are out");
     }
 }

@@ -65,10 +65,17 @@ pub(crate) struct Serve {
 pub(crate) struct Over {
     /// Its exit code; `None` if a signal ended it.
     pub(crate) code: Option<i32>,
-    /// The same in words.
-    #[allow(dead_code, reason = "for who reads it in a failure")]
+    /// The same in words, for messages.
     pub(crate) how: String,
     pub(crate) log: String,
+}
+
+impl Over {
+    /// It has ended with this exit code.
+    #[track_caller]
+    pub(crate) fn with(&self, code: i32) {
+        assert_eq!(self.code, Some(code), "{}:\n{}", self.how, self.log);
+    }
 }
 
 impl Serve {
@@ -333,7 +340,7 @@ impl Log {
     }
 }
 
-/// Whether a loop device is attached, by whatever file.
+/// Whether a loop device is attached, to whatever file: one that was let go of may be given to another test at once.
 pub(crate) fn is_attached(device: &Path) -> bool {
     let name = device.file_name().unwrap();
     Path::new("/sys/block").join(name).join("loop/backing_file").exists()

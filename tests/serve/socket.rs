@@ -77,7 +77,7 @@ fn lines_that_are_no_commands_are_answered_with_what_would_be() {
     client.send(b"\xff\xfe\xfd\n");
     assert_eq!(client.answer().unwrap()["ok"], false);
     assert_eq!(client.ask("stats")["ok"], true, "the client can go on");
-    assert_eq!(serve.terminate().code, Some(0));
+    serve.terminate().with(0);
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn clients_that_say_nothing_make_room_for_those_that_do() {
     assert_eq!(first.answer(), None, "the one that was silent for longest is let go");
     drop(silent);
     assert_eq!(late.ask("stats")["ok"], true);
-    assert_eq!(serve.terminate().code, Some(0));
+    serve.terminate().with(0);
 }
 
 #[test]
@@ -152,6 +152,6 @@ fn the_socket_is_its_owner_s_alone_and_goes_with_the_server() {
     let second = std::process::Command::new(crate::rig::program()).args(args).output().unwrap();
     assert_eq!(second.status.code(), Some(3));
     serve.must("stats");
-    assert_eq!(serve.terminate().code, Some(0));
+    serve.terminate().with(0);
     assert!(!socket.exists());
 }

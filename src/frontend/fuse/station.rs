@@ -38,7 +38,7 @@ pub(super) trait Station: Send + 'static {
     fn sleep(&mut self, channel: Option<BorrowedFd<'_>>, until: Option<Tick>);
 
     /// Lets go of the channel, which is about to be closed for good.
-    fn let_go(&mut self) {}
+    fn let_go(&mut self);
 }
 
 impl Station for Queue {
