@@ -43,10 +43,8 @@ fn live_through(loops: &Loops, seconds: u64, seed: u64) {
     let length = format!("--seconds={seconds}");
     let verified = mount.path().join("verified");
     File::create(&verified).unwrap().set_len(24 << 20).unwrap();
-    let verify = verify(
-        &verified,
-        &["--size=24M", "--threads=4", "--patience=0s", "--flush-every=300ms", &length],
-    );
+    let verify =
+        verify(&verified, &["--size=24M", "--threads=4", "--patience=0s", "--flush-every=300ms", &length]);
     let mut mischief = Mischief::new(&serve, &ways, seed);
     mischief.go_on_until(Instant::now() + Duration::from_secs(seconds));
     let recent = mischief.recent().to_owned();
