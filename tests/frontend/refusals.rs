@@ -19,7 +19,10 @@ fn volumes_that_no_loop_device_can_show_are_refused() {
     assert!(said.contains("8192 bytes are more than a page"), "{said}");
     let limits = Limits::new(2048);
     let said = refusal(Plan { limits, ..Plan::default() }, &Options::new());
-    assert!(said.contains("2048 bytes are less than the 4096"), "{said}");
+    assert!(
+        said.contains("2048 bytes, in 256 pages (fs.fuse.max_pages_limit), are less than the 4096"),
+        "{said}"
+    );
 }
 
 #[test]
