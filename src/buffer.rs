@@ -164,6 +164,15 @@ pub struct Buffer {
 }
 
 impl Buffer {
+    /// Makes it `len` bytes long; `false` if that is zero or more than the pool's size.
+    pub(crate) fn resize(&mut self, len: u32) -> bool {
+        let fits = len > 0 && len <= self.region.size;
+        if fits {
+            self.len = len;
+        }
+        fits
+    }
+
     /// Keeps the first `len` bytes, all of them if there are fewer. A buffer does not become empty: zero keeps one byte.
     pub fn truncate(&mut self, len: u32) {
         self.len = self.len.min(len.max(1));
@@ -376,6 +385,13 @@ mod tests {
         assert!(pool.take(0).is_none() && pool.take(8193).is_none());
         assert!(Pool::new(0, 1).is_err() && Pool::new(1, 0).is_err());
         assert!(Pool::with_reserve(u32::MAX, u32::MAX, 1).is_err());
+    }
+
+    #[test]
+    fn a_buffer_can_be_as_long_as_its_piece() {
+        let mut buffer = pool().take(512).unwrap();
+        assert!(buffer.resize(8192) && !buffer.resize(8193) && !buffer.resize(0));
+        assert_eq!(buffer.len(), 8192);
     }
 
     #[test]

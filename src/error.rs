@@ -57,6 +57,20 @@ pub enum Error {
         /// Bytes that the buffer has.
         actual: u64,
     },
+    /// An offset or a length in bytes that is not of whole blocks.
+    #[error(
+        "{operation} of {len} bytes at byte {offset}: both must be multiples of the block size, {block_size}"
+    )]
+    Misaligned {
+        /// What was asked for.
+        operation: Operation,
+        /// First byte.
+        offset: u64,
+        /// Number of bytes.
+        len: u64,
+        /// Bytes in a block.
+        block_size: u32,
+    },
     /// As many requests are in the queue as it was built for: poll it, then submit again.
     #[error("the queue holds its {depth} requests; poll it and submit again")]
     QueueFull {
@@ -174,7 +188,8 @@ impl Error {
             | Self::OutOfRange { .. }
             | Self::TooLarge { .. }
             | Self::Unsupported { .. }
-            | Self::BufferSize { .. } => Class::Request,
+            | Self::BufferSize { .. }
+            | Self::Misaligned { .. } => Class::Request,
             Self::QueueFull { .. } => Class::Busy,
             Self::Device { .. } => Class::Device,
             Self::EveryPathFailed { .. } | Self::NoPath { .. } | Self::FlushIncomplete { .. } => {
@@ -208,6 +223,7 @@ impl Error {
         match self {
             Self::InvalidExtent { .. }
             | Self::BufferSize { .. }
+            | Self::Misaligned { .. }
             | Self::NoPaths
             | Self::Setting { .. }
             | Self::InvalidGeometry { .. }

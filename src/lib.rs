@@ -37,7 +37,9 @@
 //!
 //! # Map
 //! - [`Volume`]: control handle: add and remove paths, change the policy, events, status, close.
-//! - [`Queue`]: submit requests, poll for completions.
+//! - [`Queue`]: submit requests, poll for completions, on your own thread.
+//! - [`Dispatcher`]: a thread that polls queues for others, who use them through a [`Submitter`] (a lock-free lane, polled)
+//!   or a [`Client`] (many threads and tasks, blocking or asynchronous).
 //! - [`Request`], [`Completion`], [`Extent`], [`Pool`], [`Error`]: what goes in and comes out.
 //! - [`path`]: what a path is; [`path::BlockDevice`]; [`path::Faulty`], which injects faults around any path.
 //! - [`policy`]: how a path is chosen.
@@ -103,6 +105,6 @@ pub use io::{
 };
 pub use time::Tick;
 pub use volume::{
-    Dispatcher, Events, PathOptions, PathStatus, Queue, Served, Settled, Status, Submitter, Volume,
-    VolumeBuilder,
+    Client, Dispatcher, Events, PathOptions, PathStatus, Queue, Response, Served, Settled, Status, Submitter,
+    Volume, VolumeBuilder,
 };

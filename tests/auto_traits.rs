@@ -12,9 +12,10 @@ use mpio::policy::{
     Observation, Placement, Policy, RoundRobin,
 };
 use mpio::{
-    BlockCount, Buffer, Cause, Class, Completion, Cookie, DeviceError, Durability, Error, Event, EventKind,
-    Events, Extent, Fate, Geometry, Health, Lba, Limits, Memory, NoPath, Operation, PathId, PathOptions,
-    PathStatus, Pool, Queue, Rejected, Request, Settled, Status, Tick, Unmap, Volume, VolumeBuilder,
+    BlockCount, Buffer, Cause, Class, Client, Completion, Cookie, DeviceError, Durability, Error, Event,
+    EventKind, Events, Extent, Fate, Geometry, Health, Lba, Limits, Memory, NoPath, Operation, PathId,
+    PathOptions, PathStatus, Pool, Queue, Rejected, Request, Response, Settled, Status, Tick, Unmap, Volume,
+    VolumeBuilder,
 };
 
 /// Asserts at compile time that each type is `Send` and `Sync`.
@@ -71,6 +72,9 @@ assert_send_and_sync!(
     NoPath
 );
 assert_send_and_sync!(FaultHandle, FaultKind, Stall, Transport);
+
+// Clients.
+assert_send_and_sync!(Client, Response);
 
 // One thread at a time.
 assert_send!(Attempt, Attempts<'static>, Lease, Outcome, Outcomes<'static>);

@@ -12,6 +12,8 @@ mod anonymous;
 #[allow(dead_code, reason = "content is for tests")]
 #[path = "../../tests/devices/freezable.rs"]
 mod freezable;
+#[path = "../../tests/support/mount.rs"]
+mod mount;
 #[path = "../../tests/devices/pinned.rs"]
 mod pinned;
 #[allow(dead_code, reason = "each crate that takes it in uses part of it")]

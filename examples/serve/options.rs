@@ -31,6 +31,9 @@ Paths:
 Volume:
   --policy NAME         failover, round-robin, least-queue or adaptive (default round-robin)
   --queues N            queues, with a thread each, 1 to 64 (default 1)
+  --hand-off HOW        direct: the threads that take requests from the kernel poll the
+                        queues; lane: dispatcher threads poll them, and requests cross over
+                        through lock-free lanes (default direct, the faster)
   --queue-depth N       most requests at once in each queue, 1 to 16384 (default 256)
   --no-path RULE        while no path is left, requests fail, or hold:TIME (default hold:30s)
   --timeout TIME        age at which an attempt makes its path suspect (default 5s). It never
@@ -64,6 +67,15 @@ pub(crate) enum Sameness {
     Asserted,
 }
 
+/// How requests come from the threads of the front-end to the queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HandOff {
+    /// The threads poll the queues themselves.
+    Direct,
+    /// Dispatchers do.
+    Lane,
+}
+
 pub(crate) struct Options {
     pub(crate) paths: Vec<PathBuf>,
     pub(crate) sameness: Sameness,
@@ -71,6 +83,7 @@ pub(crate) struct Options {
     pub(crate) claim_timeout: Option<Duration>,
     pub(crate) policy: Arc<dyn MakePolicy>,
     pub(crate) queues: u16,
+    pub(crate) hand_off: HandOff,
     pub(crate) queue_depth: u32,
     pub(crate) no_path: NoPath,
     pub(crate) timeout: Duration,
@@ -117,6 +130,7 @@ impl Options {
             claim_timeout: Some(Duration::from_hours(1)),
             policy: policy("round-robin")?,
             queues: 1,
+            hand_off: HandOff::Direct,
             queue_depth: 256,
             no_path: NoPath::hold(Duration::from_secs(30)),
             timeout: Duration::from_secs(5),
@@ -155,6 +169,7 @@ impl Options {
             "--claim-timeout" => self.claim_timeout = units::duration_or_none(text)?,
             "--policy" => self.policy = policy(text)?,
             "--queues" => self.queues = number(text, 1..=MOST_QUEUES)?,
+            "--hand-off" => self.hand_off = hand_off(text)?,
             "--queue-depth" => self.queue_depth = number(text, 1..=MOST_DEPTH)?,
             "--no-path" => self.no_path = units::no_path(text)?,
             "--timeout" => self.timeout = timeout(text)?,
@@ -169,13 +184,14 @@ impl Options {
 }
 
 /// The options that take a value.
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 12] = [
     "--path",
     "--device",
     "--control",
     "--claim-timeout",
     "--policy",
     "--queues",
+    "--hand-off",
     "--queue-depth",
     "--no-path",
     "--timeout",
@@ -229,6 +245,14 @@ fn frontend(name: &str) -> Result<&'static str, String> {
     let known = FRONTENDS.into_iter().find(|&known| known == name);
     let names = FRONTENDS.join(", ");
     known.ok_or_else(|| format!("no front-end is called {name:?}; there is {names}"))
+}
+
+fn hand_off(name: &str) -> Result<HandOff, String> {
+    match name {
+        "direct" => Ok(HandOff::Direct),
+        "lane" => Ok(HandOff::Lane),
+        _ => Err(format!("no hand-off is called {name:?}; there are direct, lane")),
+    }
 }
 
 fn number<N>(text: &str, range: RangeInclusive<N>) -> Result<N, String>

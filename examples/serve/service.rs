@@ -10,14 +10,14 @@ use std::thread;
 use std::time::Duration;
 
 use mpio::frontend::fuse::{self, Buffers, Ended, Server};
-use mpio::{Error, EventKind, Events, NoPath, QueueIndex, Tick, Volume};
+use mpio::{Dispatcher, Error, EventKind, Events, NoPath, QueueIndex, Tick, Volume};
 
 use crate::claim::Board;
 use crate::clients;
 use crate::desk::Desk;
 use crate::ending::{End, Ending};
 use crate::log::Log;
-use crate::options::Options;
+use crate::options::{HandOff, Options};
 use crate::paths::{Paths, Prospects, names, refuse_twins};
 use crate::reception::Reception;
 use crate::signals;
@@ -191,9 +191,19 @@ fn serve_volume(options: &Options, reception: &Reception) -> Result<Served, Erro
     let paths = prospects.joined(volume.clone());
     report(volume.events(), Arc::clone(log))?;
     introduce(&volume, options, log);
-    let queues = (0..options.queues).filter_map(|index| volume.take_queue(QueueIndex(index))).collect();
-    let server = Server::start(queues, buffers, &door(options))?;
+    let server = open(&volume, buffers, options)?;
     Ok(Served { volume, paths, server })
+}
+
+/// Starts the front-end.
+fn open(volume: &Volume, buffers: Buffers, options: &Options) -> Result<Server, Error> {
+    let queues = (0..options.queues).filter_map(|index| volume.take_queue(QueueIndex(index)));
+    if options.hand_off == HandOff::Direct {
+        return Server::start(queues.collect(), buffers, &door(options));
+    }
+    // A dispatcher lives for as long as the submitters of its queue do.
+    let dispatched = queues.map(|queue| Dispatcher::start()?.serve(queue)?.submitter(options.queue_depth));
+    Server::start_through(dispatched.collect::<Result<_, _>>()?, buffers, &door(options))
 }
 
 fn introduce(volume: &Volume, options: &Options, log: &Log) {

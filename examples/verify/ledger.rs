@@ -72,8 +72,8 @@ impl Ledger {
         for (place, number) in extent.enumerate() {
             let found = found(place);
             let verdict = self.on(number, |block| block.end_read(moments[place], found.as_ref()));
-            if verdict != Some(Verdict::Right) {
-                verdict.into_iter().for_each(|verdict| report(place, verdict));
+            if let Some(verdict) = verdict.filter(|verdict| *verdict != Verdict::Right) {
+                report(place, verdict);
             }
         }
     }

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 
 use mpio::Tick;
@@ -54,24 +54,13 @@ impl Load {
         let mut desk = Desk::new(self.process << 16, &rig.portion, CHECK_BYTES)?;
         rig.insist(|| rig.save())?;
         match self.start {
-            Start::Fill => self.fill(rig, &mut desk)?,
+            Start::Fill => fill(rig, &mut desk)?,
             Start::Check => check(rig, &mut desk, "check of what the last process left")?,
         }
         self.stir(rig)?;
         rig.tally.begin("final flush");
         rig.insist(|| rig.flush())?;
         check(rig, &mut desk, "final check")
-    }
-
-    fn fill(&self, rig: &Rig<'_>, desk: &mut Desk) -> Result<(), Stop> {
-        rig.tally.begin("first write of all blocks");
-        for extent in rig.portion.pieces(desk.blocks(&rig.portion)) {
-            if rig.ending.load(Ordering::Relaxed) {
-                return Ok(());
-            }
-            rig.insist(|| rig.write(desk, extent.clone()))?;
-        }
-        rig.insist(|| rig.flush())
     }
 
     /// Reads and writes from all threads until time is over.
@@ -83,9 +72,9 @@ impl Load {
             let worker = |number: u32| move || self.work(rig, until, number);
             let workers: Vec<_> = (0..self.threads).map(|number| scope.spawn(worker(number))).collect();
             let threads = std::iter::once(flusher).chain(workers);
-            let ends: Vec<_> = threads.map(|thread| thread.join()).collect();
+            let ends: Vec<_> = threads.map(ScopedJoinHandle::join).collect();
             let panicked = || Err(Stop::Failed("a thread of the load panicked".to_owned()));
-            ends.into_iter().map(|end| end.unwrap_or_else(|_| panicked())).collect()
+            ends.into_iter().try_for_each(|end| end.unwrap_or_else(|_| panicked()))
         })
     }
 
@@ -152,6 +141,17 @@ impl Load {
         }
         Ok(())
     }
+}
+
+fn fill(rig: &Rig<'_>, desk: &mut Desk) -> Result<(), Stop> {
+    rig.tally.begin("first write of all blocks");
+    for extent in rig.portion.pieces(desk.blocks(&rig.portion)) {
+        if rig.ending.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        rig.insist(|| rig.write(desk, extent.clone()))?;
+    }
+    rig.insist(|| rig.flush())
 }
 
 fn goes_on(rig: &Rig<'_>, until: Tick) -> bool {

@@ -178,7 +178,7 @@ impl Default for Options {
             seed: 1,
             flush_every: Some(Duration::from_secs(1)),
             zero_percent: 2,
-            patience: Duration::from_secs(60),
+            patience: Duration::from_mins(1),
             state: None,
             flags: Flags::default(),
         }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 use std::thread::park_timeout;
 use std::time::Duration;
 
@@ -59,6 +60,7 @@ impl Rig<'_> {
                 }
             }
         };
+        self.ending.store(true, Ordering::Relaxed);
         let mut over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
         Err(over.get_or_insert(stop).clone())
     }

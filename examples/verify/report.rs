@@ -85,13 +85,15 @@ pub(crate) fn text(verdict: &Verdict, rig: &Rig<'_>, elapsed: Duration) -> Strin
     let _ = write!(
         text,
         "
-  {writes} writes ({zeroes} of them zeroes), {reads} reads, {flushes} flushes, {moved} in {seconds} s
-  {checked} blocks were checked; {overlapped} were rewritten while another write was in flight
-  {outages} outages were survived; {errors} I/Os failed
+  {writes} writes, {zeroes} of them zeroes
+  {overlapped} blocks were rewritten while another write was in flight
+  {reads} reads, {checked} blocks checked
+  {flushes} flushes, {moved} in {seconds} s
+  {outages} outages, {errors} I/Os failed
 "
     );
     if tally.mixed.get() > 0 {
-        let _ = writeln!(text, "  {mixed} blocks were torn while they might be: no mismatch (see --atomic)");
+        let _ = writeln!(text, "  {mixed} blocks were torn where they may be (see --atomic)");
     }
     if let Some(error) = tally.first_error() {
         let _ = writeln!(text, "  first error: {error}");

@@ -111,13 +111,14 @@ impl Rig<'_> {
     /// Writes stamps to `extent`.
     pub(crate) fn write(&self, desk: &mut Desk, extent: Range<u64>) -> Result<(), Trouble> {
         let open = self.storage();
+        let storage = open.get()?;
         let bytes = self.begin_write(desk, &extent, Writing::Stamp)?;
         let generations = (extent.start..).zip(&desk.generations);
         let blocks = desk.buffer.chunks_exact_mut(self.portion.block_size as usize);
         for ((block, &generation), bytes) in generations.zip(blocks) {
             Stamp { run: self.run, block, generation, writer: desk.writer }.put(bytes);
         }
-        let result = open.get()?.write(&desk.buffer[..bytes], self.portion.at(extent.start));
+        let result = storage.write(&desk.buffer[..bytes], self.portion.at(extent.start));
         self.end_write(desk, &extent, &result);
         result.map_err(|error| self.trouble(&open, "writing", &extent, error))
     }
@@ -129,8 +130,9 @@ impl Rig<'_> {
             return Ok(());
         }
         let open = self.storage();
+        let storage = open.get()?;
         let bytes = self.begin_write(desk, &extent, Writing::Zero)?;
-        let result = open.get()?.zero(how, self.portion.at(extent.start), bytes as u64);
+        let result = storage.zero(how, self.portion.at(extent.start), bytes as u64);
         self.end_write(desk, &extent, &result);
         match result {
             Ok(()) => self.tally.zeroes.add(1),
@@ -154,8 +156,9 @@ impl Rig<'_> {
     /// Makes durable what was acknowledged so far.
     pub(crate) fn flush(&self) -> Result<(), Trouble> {
         let open = self.storage();
+        let storage = open.get()?;
         self.ledger.mark();
-        let result = open.get()?.flush();
+        let result = storage.flush();
         result.map_err(|error| self.trouble(&open, "flushing", &(0..self.portion.blocks), error))?;
         self.ledger.flushed();
         self.tally.flushes.add(1);
@@ -217,15 +220,15 @@ impl Rig<'_> {
         let second = storage.read(again, offset).map(|()| stamp::read(again, self.run, block));
         let fault = classify(&found, second.as_ref().ok(), wrong.seen);
         let then = match second {
-            Ok(second) if second == found => "and again in a second read".to_owned(),
-            Ok(_) => format!("then {} in a second read", stamp::describe(again, self.run, block)),
-            Err(error) => format!("and a second read failed: {error}"),
+            Ok(second) if second == found => "the same".to_owned(),
+            Ok(_) => stamp::describe(again, self.run, block),
+            Err(error) => format!("the second read failed: {error}"),
         };
         let at = now.since(self.began);
         self.tally.fault(
             fault,
             format!(
-                "{}: block {block} (byte {offset}) at {}.{:03} s, {}\n    may hold  {}\n    found     {}, {then}",
+                "{}: block {block} (byte {offset}) at {}.{:03} s, {}\n    may hold  {}\n    found     {}\n    and then  {then}",
                 fault.name(),
                 at.as_secs(),
                 at.subsec_millis(),

@@ -87,7 +87,8 @@ impl Tally {
         self.faults[fault as usize].add(1);
         self.with(|notes| {
             if notes.mismatches.len() < NOTES {
-                notes.news.push(format!("MISMATCH, {note}"));
+                let place = note.lines().next().unwrap_or_default();
+                notes.news.push(format!("MISMATCH, {place}"));
                 notes.mismatches.push(note);
             }
         });

@@ -19,7 +19,7 @@ use crate::tally::Tally;
 
 const GLANCE: Duration = Duration::from_millis(50);
 /// How long nothing may end where the options do not say.
-const HANG: Duration = Duration::from_secs(60);
+const HANG: Duration = Duration::from_mins(1);
 
 /// Sets up, runs, and says how it went.
 ///

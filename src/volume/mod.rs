@@ -2,6 +2,7 @@
 
 mod bell;
 mod builder;
+mod client;
 mod conductor;
 mod control_thread;
 mod dispatcher;
@@ -33,6 +34,7 @@ pub(crate) mod simulated {
 }
 
 pub use builder::{PathOptions, VolumeBuilder};
+pub use client::{Client, Response};
 pub use dispatcher::{Dispatcher, Served};
 pub use queue::Queue;
 pub use settled::Settled;

@@ -33,6 +33,16 @@ pub(crate) struct Pulse {
 }
 
 impl Pulse {
+    /// One that expects what another has learnt.
+    pub(crate) const fn expecting(nanos: u64) -> Self {
+        Self { expected: nanos, since: None }
+    }
+
+    /// How long a wait is expected to last, in nanoseconds.
+    pub(crate) const fn expected(&self) -> u64 {
+        self.expected
+    }
+
     /// There was something to do.
     pub(crate) fn busy(&mut self, now: Tick) {
         if let Some(since) = self.since.take() {

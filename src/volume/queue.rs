@@ -150,21 +150,6 @@ impl Queue {
         }
     }
 
-    /// Sleeps until there is something to poll for, `watched` is readable, or `until` has come; `false` if the queue has no
-    /// ring to sleep on: see [`Reactor::wait_with`].
-    #[cfg(feature = "fuse")]
-    pub(crate) fn sleep_with(&mut self, watched: BorrowedFd<'_>, until: Option<Tick>) -> bool {
-        self.core.as_mut().is_some_and(|core| core.reactor.wait_with(watched, until))
-    }
-
-    /// Lets go of the descriptor that was watched.
-    #[cfg(feature = "fuse")]
-    pub(crate) fn unwatch(&mut self) {
-        if let Some(core) = &mut self.core {
-            core.reactor.unwatch();
-        }
-    }
-
     /// Whether a request would have to wait: there is no room for it. A queue that is being closed has an answer for every
     /// request.
     #[inline]
@@ -176,6 +161,24 @@ impl Queue {
     pub(crate) fn sleep(&mut self, until: Option<Tick>) {
         if let Some(core) = &mut self.core {
             core.sleep(until);
+        }
+    }
+
+    /// Sleeps until there is something to poll for, `watched` is readable, or `until` has come; `false` if the queue has no
+    /// ring to sleep on: see [`Reactor::wait_with`].
+    #[cfg(feature = "fuse")]
+    pub(crate) fn sleep_with(&mut self, watched: BorrowedFd<'_>, until: Option<Tick>) -> bool {
+        self.core.as_mut().is_some_and(|core| {
+            core.engine.publish_load();
+            core.reactor.wait_with(watched, until)
+        })
+    }
+
+    /// Lets go of the descriptor that was watched.
+    #[cfg(feature = "fuse")]
+    pub(crate) fn unwatch(&mut self) {
+        if let Some(core) = &mut self.core {
+            core.reactor.unwatch();
         }
     }
 

@@ -18,7 +18,8 @@ use mpio::path::BlockDevice;
 use mpio::{PathOptions, VolumeBuilder};
 
 use crate::anonymous::Anonymous;
-use crate::testing_support::{LoopDevice, Mount, TempDir, skip};
+use crate::mount::Mount;
+use crate::testing_support::{LoopDevice, TempDir, skip};
 
 /// Bytes of the storage.
 pub(crate) const BYTES: u64 = 1 << 20;

@@ -11,6 +11,8 @@ mod freezable;
 mod frozen;
 mod ledger;
 mod mischief;
+#[path = "../support/mount.rs"]
+mod mount;
 mod pinned;
 mod soak;
 mod stamps;

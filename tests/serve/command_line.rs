@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use std::{fs, str};
 
 use crate::rig::{Serve, in_background, program};
-use crate::testing_support::{TempDir, require_loops};
+use crate::testing_support::{LoopDevice, TempDir, require_loops};
 
 const USAGE: i32 = 2;
 const CANNOT_START: i32 = 3;
@@ -49,6 +49,7 @@ fn options_that_make_no_sense_are_refused_with_what_would() {
         (&["--queues", "65"], &["--queues", "1 to 64"]),
         (&["--queues", "-1"], &["--queues", "1 to 64"]),
         (&["--queues", "99999999999999999999"], &["--queues"]),
+        (&["--hand-off", "post"], &["post", "direct", "lane"]),
         (&["--queue-depth", "many"], &["--queue-depth", "1 to 16384"]),
         (&["--timeout", "5"], &["--timeout", "5s"]),
         (&["--timeout", "0s"], &["--timeout", "1ms"]),
@@ -94,7 +95,7 @@ fn help_names_every_option_and_every_exit_code() {
     let output = serve(&["--help"]);
     let help = str::from_utf8(&output.stdout).unwrap();
     assert!(output.status.success());
-    let options = "--path --assert-same --claim-timeout --policy --queues --queue-depth --no-path --timeout --deadline \
+    let options = "--path --assert-same --claim-timeout --policy --queues --hand-off --queue-depth --no-path --timeout --deadline \
                    --frontend --device --control";
     for word in options.split_whitespace().chain(["Exit code: 0", "1 serving", "2 wrong", "3 it", "4 it"]) {
         let flat = help.replace('\n', " ");
@@ -139,10 +140,13 @@ fn a_claim_that_is_taken_is_waited_for_only_as_long_as_told() {
 }
 
 #[test]
-fn a_device_that_is_mounted_or_read_only_is_refused_at_once() {
-    let Some(loops) = require_loops(1, 1 << 20) else { return };
-    let node = loops.device(0).to_str().unwrap();
-    assert!(crate::testing_support::run("blockdev", &["--setro", node]));
+fn a_device_that_is_read_only_is_refused_at_once() {
+    if require_loops(1, 1 << 20).is_none() {
+        return;
+    }
+    let dir = TempDir::in_memory();
+    let device = LoopDevice::attach(&dir.file("file", 1 << 20), &["--read-only"]).unwrap();
+    let node = device.node().to_str().unwrap();
     refused(&["--path", node], CANNOT_START, &[node, "read-only"]);
 }
 
@@ -173,12 +177,11 @@ fn a_socket_is_taken_over_from_a_dead_server_alone() {
     let listener = UnixListener::bind(&socket).unwrap();
     // A server that is dying answers nobody: it is waited for.
     refused(&[&path[..], &["--control", &socket]].concat(), CANNOT_START, &["silent"]);
-    let answering = in_background(move || {
-        // The first is the one that nobody answered.
-        for stream in listener.incoming().take(2) {
-            let _ = stream.unwrap().write_all(b"{}\n");
-        }
-    });
+    // Those that nobody answered are gone, and still in its backlog.
+    listener.set_nonblocking(true).unwrap();
+    while listener.accept().is_ok() {}
+    listener.set_nonblocking(false).unwrap();
+    let answering = in_background(move || listener.accept().unwrap().0.write_all(b"{}\n").unwrap());
     refused(&[&path[..], &["--control", &socket]].concat(), CANNOT_START, &["another server"]);
     answering.recv().unwrap();
     let live = socket;

@@ -197,16 +197,16 @@ fn two_servers_do_not_touch_each_other() {
 #[test]
 fn an_aborted_connection_ends_it_as_a_failure() {
     let Some(backing) = Backing::new() else { return };
-    let connections = Path::new("/sys/fs/fuse/connections");
     let serve = backing.serve(&[]);
     let number = serve.must("stats")["fuse_connection"].to_string();
-    let abort = connections.join(number).join("abort");
-    if !abort.exists() {
-        run("mount", &["-t", "fusectl", "none", connections.to_str().unwrap()]);
-    }
-    if !abort.exists() {
+    let connections = backing.dir.path().join("connections");
+    fs::create_dir(&connections).unwrap();
+    let place = connections.to_str().unwrap();
+    if !run("mount", &["-t", "fusectl", "none", place]) {
         return skip("fusectl cannot be mounted here");
     }
+    let _mounted = Mounted(place);
+    let abort = connections.join(number).join("abort");
     let device = serve.device().to_owned();
     fs::write(abort, "1").unwrap();
     let over = serve.over();

@@ -65,6 +65,9 @@ pub(crate) struct Serve {
 pub(crate) struct Over {
     /// Its exit code; `None` if a signal ended it.
     pub(crate) code: Option<i32>,
+    /// The same in words.
+    #[allow(dead_code, reason = "for who reads it in a failure")]
+    pub(crate) how: String,
     pub(crate) log: String,
 }
 
@@ -202,7 +205,8 @@ impl Serve {
             status.is_some()
         });
         self.log.wait_for_end();
-        Over { code: status.and_then(|status| status.code()), log: self.log() }
+        let status = status.unwrap();
+        Over { code: status.code(), how: status.to_string(), log: self.log() }
     }
 }
 

@@ -5,8 +5,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::mischief::Mischief;
+use crate::mount::Mount;
 use crate::rig::{Serve, is_attached};
-use crate::testing_support::{Loops, Mount, TempDir, require_loops, run};
+use crate::testing_support::{Loops, TempDir, require_loops, run};
 use crate::tools::{can_run, fio, kernel_errors, kernel_log, mentions, verify};
 
 const BYTES: u64 = 192 << 20;
@@ -17,6 +18,15 @@ fn number(variable: &str) -> Option<u64> {
 
 #[test]
 fn a_file_system_does_not_notice_what_befalls_the_paths() {
+    survive("direct");
+}
+
+#[test]
+fn nor_does_one_behind_dispatchers() {
+    survive("lane");
+}
+
+fn survive(hand_off: &str) {
     if !can_run() {
         return;
     }
@@ -24,15 +34,16 @@ fn a_file_system_does_not_notice_what_befalls_the_paths() {
     let seed = number("MPIO_SOAK_SEED").unwrap_or(20);
     let seconds = number("MPIO_SOAK_SECONDS").unwrap_or(15);
     println!("MPIO_SOAK_SEED={seed} (timing differs from run to run all the same)");
-    live_through(&loops, seconds, seed);
+    live_through(&loops, hand_off, seconds, seed);
 }
 
-fn live_through(loops: &Loops, seconds: u64, seed: u64) {
+fn live_through(loops: &Loops, hand_off: &str, seconds: u64, seed: u64) {
     let ways: Vec<&Path> = (0..4).map(|index| loops.device(index)).collect();
     let mut arguments: Vec<String> = ways.iter().map(|way| format!("--path={}", way.display())).collect();
     arguments.extend(
         ["--queues=2", "--policy=least-queue", "--timeout=150ms", "--no-path=hold:60s"].map(str::to_owned),
     );
+    arguments.push(format!("--hand-off={hand_off}"));
     let mark = kernel_log().len();
     let serve = Serve::start(&arguments);
     let device = serve.device().to_owned();

@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::mount::Mount;
 use crate::rig::{Serve, until};
-use crate::testing_support::{LoopDevice, Mount, TempDir, require_loops};
+use crate::testing_support::{LoopDevice, TempDir, require_loops};
 use crate::tools::{Running, can_run, verify};
 
 const BYTES: u64 = 48 << 20;

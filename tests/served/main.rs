@@ -8,6 +8,8 @@
 mod chaos;
 mod killed;
 mod mischief;
+#[path = "../support/mount.rs"]
+mod mount;
 mod pressure;
 #[path = "../serve/rig.rs"]
 #[allow(dead_code, reason = "each crate that takes it in uses part of it")]

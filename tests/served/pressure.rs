@@ -4,8 +4,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
+use crate::mount::Mount;
 use crate::rig::Serve;
-use crate::testing_support::{Mount, TempDir, require_loops, run, skip};
+use crate::testing_support::{TempDir, require_loops, run, skip};
 use crate::tools::{Running, can_run, mentions};
 
 const LIMIT: usize = 48 << 20;

@@ -100,9 +100,12 @@ impl World {
             // The definition is about one read: whether it contradicts another one in flight is not asked.
             let contradicts = self.reads.iter().any(|other| other.end != NEVER && other.end > read.start);
             let legal = self.may_find(read, write);
-            if legal != (verdict == Verdict::Right) && !(legal && contradicts) {
-                panic!("seed {seed}: generation {}: legal {legal}, verdict {verdict:?}", write.generation);
-            }
+            let agrees = legal == (verdict == Verdict::Right) || legal && contradicts;
+            assert!(
+                agrees,
+                "seed {seed}: generation {}: legal {legal}, verdict {verdict:?}",
+                write.generation
+            );
         }
     }
 

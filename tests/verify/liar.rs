@@ -59,14 +59,22 @@ struct State {
     /// Writes, reads and flushes so far.
     writes: u64,
     reads: u64,
-    /// A write kept for later: where it belongs and when to put it down.
-    kept: Option<(usize, Vec<u8>, u64)>,
+    /// Writes kept for later.
+    kept: Vec<Kept>,
     /// The first image of each block, once it was replaced.
     first: BTreeMap<usize, Vec<u8>>,
     life: u32,
     is_gone: bool,
     /// Attempts to open it while it is gone.
     knocks: u32,
+}
+
+/// A write of one block that is put down later, or once more.
+struct Kept {
+    at: usize,
+    bytes: Vec<u8>,
+    /// Writes after which that is.
+    until: u64,
 }
 
 /// The handle of one life.
@@ -83,7 +91,7 @@ impl Liar {
             cached: bytes,
             writes: 0,
             reads: 0,
-            kept: None,
+            kept: Vec::new(),
             first: BTreeMap::new(),
             life: 0,
             is_gone: false,
@@ -132,24 +140,20 @@ impl State {
         self.cached.clone_from(&self.durable);
     }
 
-    /// Keeps the write for later, if it is one that will be seen: of one block, and none is kept yet.
-    fn keep(&mut self, at: usize, bytes: &[u8], until: u64) -> bool {
-        let keeps = self.kept.is_none() && bytes.len() == BLOCK_SIZE;
+    /// Keeps a write of one block for so many writes.
+    fn keep(&mut self, at: usize, bytes: &[u8], writes: u64) -> bool {
+        let keeps = bytes.len() == BLOCK_SIZE;
         if keeps {
-            self.kept = Some((at, bytes.to_vec(), until));
+            self.kept.push(Kept { at, bytes: bytes.to_vec(), until: self.writes + writes });
         }
         keeps
     }
 
-    /// Puts down what was kept, if it is time, and the block holds a whole write of something else by now.
+    /// Puts down what was kept, where it is time and something else is there by now.
     fn put_kept(&mut self) {
-        if let Some((at, bytes, until)) = self.kept.take() {
-            let other = self.cached[at..at + bytes.len()] != bytes[..];
-            if self.writes >= until && other {
-                self.put(at, &bytes);
-            } else {
-                self.kept = Some((at, bytes, until));
-            }
+        let due = self.kept.extract_if(.., |kept| kept.until <= self.writes).collect::<Vec<_>>();
+        for Kept { at, bytes, .. } in due {
+            self.put(at, &bytes);
         }
     }
 
@@ -184,10 +188,10 @@ impl State {
                 self.put(at, bytes);
                 return error();
             }
-            Habit::Ghost if due => drop(self.keep(at, bytes, self.writes + 100)),
-            Habit::GhostAfterOutage if self.writes == 250 => drop(self.keep(at, bytes, 800)),
-            Habit::GhostOfFailed if due && self.keep(at, bytes, self.writes + 100) => return error(),
-            Habit::LateErrors if due && self.kept.is_none() && self.keep(at, bytes, 0) => return error(),
+            Habit::Ghost if due => drop(self.keep(at, bytes, 100)),
+            Habit::GhostAfterOutage if due => drop(self.keep(at, bytes, 400)),
+            Habit::GhostOfFailed if due && self.keep(at, bytes, 100) => return error(),
+            Habit::LateErrors if due && self.keep(at, bytes, 1) => return error(),
             Habit::Loses => return Ok(!due),
             Habit::Tears if due => {
                 self.put(at, &bytes[..BLOCK_SIZE / 2]);
@@ -215,10 +219,8 @@ impl Handle<'_> {
                 }
             }
             // A failed write that is late comes before anything else is written, so that it replaces nothing newer.
-            if habit == Habit::LateErrors
-                && let Some((at, late, _)) = state.kept.take()
-            {
-                state.put(at, &late);
+            if habit == Habit::LateErrors {
+                state.put_kept();
             }
             state.may_go_away(habit)?;
             if !state.bend(habit, at, bytes)? {

@@ -17,6 +17,7 @@ mod block;
 mod content;
 #[path = "../../examples/verify/ledger.rs"]
 mod ledger;
+#[allow(dead_code, reason = "what goes on with an earlier run is tested with the program")]
 #[path = "../../examples/verify/load.rs"]
 mod load;
 #[path = "../../examples/verify/measure.rs"]
@@ -25,6 +26,7 @@ mod measure;
 mod options;
 #[path = "../../examples/verify/outage.rs"]
 mod outage;
+#[allow(dead_code, reason = "the set-up is tested with the program")]
 #[path = "../../examples/verify/portion.rs"]
 mod portion;
 #[path = "../../examples/verify/rig.rs"]
@@ -38,6 +40,7 @@ mod storage;
 #[allow(dead_code, reason = "the devices of these tests are no files")]
 #[path = "../../examples/verify/system.rs"]
 mod system;
+#[allow(dead_code, reason = "the report is tested with the program")]
 #[path = "../../examples/verify/tally.rs"]
 mod tally;
 #[allow(dead_code, reason = "each crate that takes it in uses part of it")]

@@ -210,15 +210,15 @@ fn after_an_outage_anything_from_the_durable_to_the_last_may_be_there_and_a_read
     let mut block = block();
     let durable = write(&mut block, End::Acknowledged);
     flush(&mut block);
-    let lost = write(&mut block, End::Acknowledged);
+    let unflushed = write(&mut block, End::Acknowledged);
     let last = begin(&mut block);
     block.end_write(last, End::Failed);
     block.outage();
     assert!(!may_hold(&block, OLD));
-    assert!([durable, lost, last].iter().all(|&one| may_hold(&block, one)));
+    assert!([durable, unflushed, last].iter().all(|&one| may_hold(&block, one)));
     assert!(!may_hold(&block, last + 1));
     assert!(!finds(&mut block.clone(), &Found::whole(Content::Zero)));
-    assert!(reads(&mut block, lost));
+    assert!(reads(&mut block, unflushed));
     assert!(!may_hold(&block, last) && !may_hold(&block, durable));
 }
 
@@ -250,6 +250,7 @@ fn a_flush_that_failed_covers_nothing() {
     block.mark();
     block.outage();
     block.flushed();
+    block.outage();
     assert!(may_hold(&block, OLD));
 }
 

@@ -22,7 +22,7 @@
 //! ```
 //!
 //! # What it needs
-//! Linux 5.8 or later with FUSE (`/dev/fuse`) and loop devices (`/dev/loop-control`), and root (`CAP_SYS_ADMIN`).
+//! Linux 5.9 or later with FUSE (`/dev/fuse`) and loop devices (`/dev/loop-control`), and root (`CAP_SYS_ADMIN`).
 //!
 //! # What is left behind
 //! Nothing, however the process ends. The FUSE file is in no directory: its mount is detached and goes with the

@@ -118,4 +118,6 @@ impl Station for Submitter {
     fn sleep(&mut self, channel: Option<BorrowedFd<'_>>, until: Option<Tick>) {
         sleep_on(&mut [polled(channel), polled(Some(self.wake_fd()))], until);
     }
+
+    fn let_go(&mut self) {}
 }

@@ -26,6 +26,17 @@ pub(crate) trait Door: Send {
     /// The memory of a request that ended with [`Memory::Quarantined`].
     fn release(&mut self, number: u32, buffer: Buffer);
 
+    /// Ends what has waited here past its deadline. When it has to be called again, at the latest; and before that once
+    /// there is something [new](Self::is_unread).
+    fn expire(&mut self, _now: Tick) -> Option<Tick> {
+        None
+    }
+
+    /// Whether something came that [`expire`](Self::expire) has not seen.
+    fn is_unread(&self) -> bool {
+        false
+    }
+
     /// Wakes who waits for what was handed out since the last call.
     fn notify(&mut self);
 }

@@ -6,15 +6,16 @@ mod thread;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crossbeam::channel::{Sender, unbounded};
 
 use crate::block::{Geometry, Limits};
+use crate::buffer::Pool;
 use crate::error::{Error, Fate};
-use crate::sync::AtomicU64;
+use crate::sync::{AtomicU64, Ordering};
 
 use super::bell::Bell;
+use super::client::Client;
 use super::queue::Queue;
 use super::submitter::Submitter;
 use door::Door;
@@ -152,6 +153,27 @@ impl Served {
         let (submitter, door) = Submitter::open(depth, self)?;
         self.open(Box::new(door))?;
         Ok(submitter)
+    }
+
+    /// A client of the queue, for any number of threads and tasks, with at most `depth` requests at once in the queue;
+    /// further ones wait their turn. For calls on borrowed slices it has 256 buffers of its own, of 128 KiB or as much as
+    /// one transfer may have, and 64 in reserve; memory that is never used is never there.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] if `depth` is not between 1 and 65536, [`Error::Os`] if the memory cannot be had,
+    /// [`Error::Closed`] if the dispatcher's thread is gone.
+    pub fn client(&self, depth: u32) -> Result<Client, Error> {
+        Client::open(self, depth)
+    }
+
+    /// The same with buffers of `pool`, which may be [registered](crate::VolumeBuilder::pool) with the volume: the client
+    /// takes all that are available and keeps them.
+    ///
+    /// # Errors
+    /// As [`client`](Self::client), and [`Error::Setting`] if the pool has no buffer left, or its buffers are smaller than
+    /// a block.
+    pub fn client_with_pool(&self, depth: u32, pool: &Pool) -> Result<Client, Error> {
+        Client::open_with_pool(self, depth, pool)
     }
 
     pub(super) fn open(&self, door: Box<dyn Door>) -> Result<(), Error> {

@@ -86,6 +86,7 @@ impl Station {
             busy = true;
             self.release(cookie, buffer);
         }
+        let due = [due, self.expire(now)].into_iter().flatten().min();
         self.notify();
         if self.queue.is_finished() {
             self.refuse();
@@ -162,6 +163,11 @@ impl Station {
         attended.door.release(number, buffer);
     }
 
+    /// Ends what waits before the doors for too long. When the next of it is due.
+    fn expire(&mut self, now: Tick) -> Option<Tick> {
+        self.doors.iter_mut().flatten().filter_map(|attended| attended.door.expire(now)).min()
+    }
+
     fn notify(&mut self) {
         for attended in self.doors.iter_mut().flatten() {
             if std::mem::take(&mut attended.is_stirred) {
@@ -189,7 +195,9 @@ impl Station {
         let is_full = self.queue.is_full();
         self.doors.iter().flatten().any(|attended| {
             let waits = !attended.door.is_empty();
-            (waits && !is_full) || (!waits && attended.outstanding == 0 && attended.door.is_left())
+            (waits && !is_full)
+                || attended.door.is_unread()
+                || (!waits && attended.outstanding == 0 && attended.door.is_left())
         })
     }
 
