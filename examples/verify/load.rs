@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
-use std::thread::{self, ScopedJoinHandle};
+use std::thread::{self, Builder, ScopedJoinHandle};
 use std::time::Duration;
 
 use mpio::Tick;
@@ -68,18 +68,29 @@ impl Load {
         rig.tally.begin("load");
         let until = Tick::now().after(self.length);
         thread::scope(|scope| {
-            let flusher = scope.spawn(|| self.flush(rig, until));
-            let worker = |number: u32| move || self.work(rig, until, number);
-            let workers: Vec<_> = (0..self.threads).map(|number| scope.spawn(worker(number))).collect();
-            let threads = std::iter::once(flusher).chain(workers);
-            let ends: Vec<_> = threads.map(ScopedJoinHandle::join).collect();
+            let mut threads = Vec::new();
+            let mut end = Ok(());
+            for number in 0..=self.threads {
+                // Thread 0 flushes.
+                let body =
+                    move || if number == 0 { self.flush(rig, until) } else { self.work(rig, until, number) };
+                match Builder::new().spawn_scoped(scope, body) {
+                    Ok(thread) => threads.push(thread),
+                    Err(error) => {
+                        rig.ending.store(true, Ordering::Relaxed);
+                        end = Err(Stop::Failed(format!("thread {number} cannot be started: {error}")));
+                        break;
+                    }
+                }
+            }
+            let ends: Vec<_> = threads.into_iter().map(ScopedJoinHandle::join).collect();
             let panicked = || Err(Stop::Failed("a thread of the load panicked".to_owned()));
-            ends.into_iter().try_for_each(|end| end.unwrap_or_else(|_| panicked()))
+            end.and(ends.into_iter().try_for_each(|end| end.unwrap_or_else(|_| panicked())))
         })
     }
 
     fn work(&self, rig: &Rig<'_>, until: Tick, number: u32) -> Result<(), Stop> {
-        let mut desk = Desk::new(self.process << 16 | u64::from(number + 1), &rig.portion, self.max_io)?;
+        let mut desk = Desk::new(self.process << 16 | u64::from(number), &rig.portion, self.max_io)?;
         let seed = self.seed ^ (self.process << 16 | u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mut chance = Xoshiro256PlusPlus::seed_from_u64(seed);
         let (mut reads, mut writes) = (Spell::default(), Spell::default());

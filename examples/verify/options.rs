@@ -21,7 +21,7 @@ Options:
   --seconds N         how long the load runs (default 30; 0: only write or check all blocks)
   --threads N         threads that read and write, 1 to 1024 (default 8)
   --offset BYTES      where the portion begins (default 0)
-  --size BYTES        how long it is (default: up to 64M)
+  --size BYTES        how long it is, up to 4194304 blocks (default: up to 64M)
   --blocks N          the same in blocks
   --block-size BYTES  what is written as a whole (default: the device's logical block, a
                       file's 4096)

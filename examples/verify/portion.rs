@@ -6,6 +6,9 @@ use std::ops::Range;
 /// is left, zeroes elsewhere are known to be lost data.
 const STRIP: u64 = 16;
 
+/// Most blocks: the model of a block takes some 400 bytes of memory.
+pub(crate) const MOST_BLOCKS: u64 = 1 << 22;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Portion {
     /// Its first byte.

@@ -14,7 +14,7 @@ use crate::device::{Device, Opened};
 use crate::ledger::Ledger;
 use crate::load::Start;
 use crate::options::Options;
-use crate::portion::Portion;
+use crate::portion::{MOST_BLOCKS, Portion};
 use crate::stamp;
 use crate::state::Saved;
 use crate::storage::Storage;
@@ -119,6 +119,11 @@ fn portion(options: &Options, opened: &Opened) -> Result<Portion, String> {
         let size = opened.size;
         return Err(format!(
             "{name} is too small: it has {size} bytes, and {wanted} blocks of {unit} bytes at offset {offset} are wanted"
+        ));
+    }
+    if wanted > MOST_BLOCKS {
+        return Err(format!(
+            "{wanted} blocks are more than {MOST_BLOCKS}: make --size smaller or --block-size larger"
         ));
     }
     Ok(Portion { offset, block_size, blocks: wanted })

@@ -109,12 +109,14 @@ impl Saved {
         if !rest.is_empty() || words.len() < HEAD || sum != checksum(&words) || words[0] != MAGIC {
             return None;
         }
-        let block_size = u32::try_from(words[3]).ok().filter(|size| size.is_power_of_two())?;
+        let sizes = 512..=1 << 20;
+        let block_size =
+            u32::try_from(words[3]).ok().filter(|size| size.is_power_of_two() && sizes.contains(size))?;
         let portion = Portion { offset: words[4], block_size, blocks: words[5] };
         let bytes = portion.blocks.checked_mul(words[3])?;
         portion.offset.checked_add(bytes)?;
         let (run, processes, ceiling, durable) = (words[1], words[2], words[6], words[HEAD..].to_vec());
-        let whole = u64::try_from(durable.len()).is_ok_and(|blocks| blocks == portion.blocks);
+        let whole = u64::try_from(durable.len()).is_ok_and(|blocks| blocks == portion.blocks && blocks > 0);
         whole.then_some(Self { run, processes, portion, ceiling, durable })
     }
 

@@ -82,22 +82,28 @@ fn an_honest_loop_device_is_right() {
 #[test]
 fn an_old_image_that_is_put_back_behind_its_back_is_found() {
     let Some(loops) = require_loops(1, 8 * MIB) else { return };
-    let file = OpenOptions::new().read(true).write(true).open(loops.file()).unwrap();
-    let mut child =
-        start(loops.device(0), "--seconds 600 --threads 2 --blocks 16 --max-io 2048 --zero-percent 0");
+    // It may be overwritten before a read finds it.
+    let found = (0..20).any(|_| {
+        let (code, text) = put_back_an_old_image(loops.device(0), loops.file());
+        let faults: u64 = ["ghost", "lost", "stale"].map(|fault| number(&text, fault)).iter().sum();
+        assert!(code == 0 || code == 1 && faults > 0, "{code} {text}");
+        code == 1
+    });
+    assert!(found);
+}
+
+fn put_back_an_old_image(device: &Path, backing: &Path) -> (i32, String) {
+    let file = OpenOptions::new().read(true).write(true).open(backing).unwrap();
     let mut old = [0; BLOCK_SIZE];
+    // The stamps of the round before must not be taken for this one's.
+    file.write_all_at(&[0; 16 * BLOCK_SIZE], 0).unwrap();
+    let mut child = start(device, "--seconds 600 --threads 2 --blocks 16 --max-io 2048 --zero-percent 0");
     await_generation(&file, 3, 10, &mut child);
     file.read_exact_at(&mut old, 3 * BLOCK_SIZE as u64).unwrap();
     await_generation(&file, 3, 200, &mut child);
     file.write_all_at(&old, 3 * BLOCK_SIZE as u64).unwrap();
     interrupt(&child);
-    let (code, text) = outcome(child.wait_with_output().unwrap());
-    // It may have been overwritten before a read found it; then again, until one does.
-    if code == 0 {
-        return an_old_image_that_is_put_back_behind_its_back_is_found();
-    }
-    assert_eq!(code, 1, "{text}");
-    assert!(number(&text, "ghost") + number(&text, "lost") + number(&text, "stale") > 0, "{text}");
+    outcome(child.wait_with_output().unwrap())
 }
 
 #[test]
@@ -148,6 +154,9 @@ fn takes_direct_io(file: &Path) -> bool {
     let (code, text) = result(file, "--seconds 0 --blocks 1");
     let takes = code == 0;
     assert!(takes || text.contains("O_DIRECT"), "{text}");
+    if !takes {
+        skip("files in the directory for temporary files do not take direct I/O");
+    }
     takes
 }
 
@@ -291,6 +300,7 @@ fn what_cannot_be_used_is_refused_with_a_reason() {
     let dir = TempDir::new();
     let small = dir.file("small", 100);
     let data = dir.write("data", vec![7; 8192]);
+    let huge = dir.file("huge", 1 << 38);
     let file = dir.file("file", MIB);
     let garbage = dir.write("garbage", "garbage");
     let resume = format!("--resume --state {}", garbage.display());
@@ -306,6 +316,7 @@ fn what_cannot_be_used_is_refused_with_a_reason() {
         (file.clone(), "--offset 2M", "too small"),
         (file.clone(), "--size 5000", "not a multiple"),
         (data, "", "holds data at byte 0"),
+        (huge, "--size 100G --block-size 4K", "blocks are more than"),
         (file.clone(), &resume, "not a state file"),
         (file.clone(), &gone, "cannot be read"),
         (file, &exists, "exists"),
