@@ -80,3 +80,12 @@ assert_send_and_sync!(Client, Response);
 assert_send!(Attempt, Attempts<'static>, Lease, Outcome, Outcomes<'static>);
 assert_send!(Queue, Reactor, VolumeBuilder, BlockDevice, Faulty<BlockDevice>);
 assert_send!(dyn OpenQueue, dyn PathQueue, dyn Policy);
+
+// The front-end.
+#[cfg(feature = "fuse")]
+assert_send_and_sync!(
+    mpio::frontend::fuse::Buffers,
+    mpio::frontend::fuse::Ended,
+    mpio::frontend::fuse::Options,
+    mpio::frontend::fuse::Server,
+);

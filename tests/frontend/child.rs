@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use mpio::frontend::fuse::Options;
+use mpio::Volume;
+use mpio::frontend::fuse::{Buffers, Options, Server};
+use mpio::path::BlockDevice;
 
-use crate::rig::{Plan, Rig};
+use crate::rig::{Plan, Rig, queues};
 
 /// How the child is told that it is one.
 const ROLE: &str = "MPIO_TEST_SERVES";
@@ -21,7 +23,7 @@ pub(crate) struct Serving {
 
 impl Serving {
     /// Starts it. When told to [`go`](Self::go), what is sent to its volume hangs from then on; in the role `hold and stop`
-    /// it also stops.
+    /// it also stops. A role that is a path is that of serving this file.
     pub(crate) fn start(role: &str) -> Self {
         let mut process = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "child::the_other_process", "--nocapture"])
@@ -65,6 +67,9 @@ impl Drop for Serving {
 #[test]
 fn the_other_process() {
     let Ok(role) = std::env::var(ROLE) else { return };
+    if role.starts_with('/') {
+        return serve_file(&role);
+    }
     let rig = Rig::try_new(Plan::default(), &Options::new()).unwrap();
     println!("{}", rig.node());
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
@@ -75,6 +80,17 @@ fn the_other_process() {
     }
     rig.medium.wait_for_held(1);
     println!("has a write");
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Serves a file, with queues that sleep on rings.
+fn serve_file(file: &str) {
+    let buffers = Buffers::new(2, 32).unwrap();
+    let volume = buffers.register(Volume::builder()).queues(2).path(BlockDevice::new(file)).build().unwrap();
+    let server = Server::start(queues(&volume), buffers, &Options::new()).unwrap();
+    println!("{}", server.device().display());
     loop {
         std::thread::park();
     }

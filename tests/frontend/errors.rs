@@ -2,16 +2,19 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::time::Duration;
 
+use mpio::frontend::fuse::Options;
 use mpio::path::Fault;
 use mpio::{Cause, DeviceError, Operation};
 
 use crate::direct::{Direct, pattern};
 use crate::medium::{WRITE, soon};
-use crate::rig::{Plan, Rig};
+use crate::rig::{Plan, Rig, can_serve};
 
 const ENODATA: i32 = 61;
 const EIO: i32 = 5;
+const ETIMEDOUT: i32 = 110;
 const ENOSPC: i32 = 28;
 
 #[test]
@@ -24,6 +27,20 @@ fn a_sync_reaches_the_volume() {
         device.sync().unwrap();
         assert_eq!(rig.medium.state().count(Operation::Flush), before + 1, "round {round}");
     }
+}
+
+#[test]
+fn a_request_that_is_past_its_deadline_is_an_error() {
+    if !can_serve() {
+        return;
+    }
+    let options = Options::new().deadline(Duration::from_millis(50));
+    let rig = Rig::try_new(Plan::default(), &options).unwrap();
+    let device = Direct::open(rig.device());
+    rig.medium.hold();
+    assert_eq!(device.read(0, 4096, 0).unwrap_err().raw_os_error(), Some(ETIMEDOUT));
+    rig.medium.release();
+    device.write(0, &pattern(1, 4096), 0).unwrap();
 }
 
 #[test]

@@ -12,6 +12,7 @@ use crate::child::Serving;
 use crate::direct::{Direct, pattern};
 use crate::medium::PATIENCE;
 use crate::rig::{Plan, Rig, can_serve};
+use crate::testing_support::TempDir;
 
 /// Killed, it leaves no loop device and no file system behind, and its device can be served again at once.
 fn leaves_nothing(mut serving: Serving) {
@@ -36,6 +37,21 @@ fn a_server_with_cached_writes_that_is_killed_leaves_nothing() {
     }
     let serving = Serving::start("serve");
     File::options().write(true).open(&serving.device).unwrap().write_all(&pattern(1, 8 << 20)).unwrap();
+    leaves_nothing(serving);
+}
+
+#[test]
+fn a_server_that_sleeps_on_rings_leaves_nothing_when_killed() {
+    if !can_serve() {
+        return;
+    }
+    let dir = TempDir::in_memory();
+    let file = dir.file("volume", 64 << 20);
+    let serving = Serving::start(file.to_str().unwrap());
+    let device = Direct::open(&serving.device);
+    device.write(0, &pattern(1, 1 << 20), 0).unwrap();
+    drop(device);
+    File::options().write(true).open(&serving.device).unwrap().write_all(&pattern(2, 32 << 20)).unwrap();
     leaves_nothing(serving);
 }
 

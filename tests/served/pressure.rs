@@ -64,7 +64,9 @@ fn a_dirty_page_cache_is_written_back_while_memory_is_short() {
     let mount = Mount::new(serve.device(), &dir.path().join("mount")).unwrap();
     let place = mount.path().display();
     // Written through the cache and through a mapping: each several times what the group may have in memory.
-    let files = format!("--directory={place} --size={HELD} --bs=64k --verify=crc32c --verify_fatal=1");
+    let files = format!(
+        "--directory={place} --size={HELD} --bs=64k --verify=crc32c --verify_fatal=1 --verify_state_save=0"
+    );
     let buffered =
         group.run("buffered", &format!("fio --name=buffered --rw=write --ioengine=psync {files}"), "");
     let mapped =

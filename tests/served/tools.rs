@@ -91,6 +91,7 @@ pub(crate) fn fio(directory: &Path, seconds: u64) -> Running {
             "--verify=crc32c",
             "--verify_backlog=64",
             "--verify_fatal=1",
+            "--verify_state_save=0",
             "--time_based",
             &time,
             &place,

@@ -31,10 +31,12 @@ impl Life {
 
     /// A thread has closed its channel. If it failed the others close theirs, so that the kernel ends the connection.
     pub(super) fn leave(&self, why: Ended) {
-        if matches!(why, Ended::Failed(_)) {
+        let failed = matches!(why, Ended::Failed(_));
+        // The first to say why is believed: the others will say that they were told to.
+        self.standing.leave(why);
+        if failed {
             self.order(CLOSE);
         }
-        self.standing.leave(why);
     }
 
     /// Ends everything now.

@@ -48,6 +48,7 @@ mod shape;
 mod standing;
 mod station;
 mod sys;
+mod sysctl;
 mod tasks;
 #[cfg(test)]
 mod tests;

@@ -80,7 +80,11 @@ impl Server {
         let Some(first) = stations.first() else {
             return Err(Error::setting("queues", "a server needs at least one"));
         };
-        let shape = Shape::new(first.geometry(), first.limits())?;
+        let (geometry, limits) = (first.geometry(), first.limits());
+        if stations.iter().any(|station| (station.geometry(), station.limits()) != (geometry, limits)) {
+            return Err(Error::setting("queues", "they are not of one volume"));
+        }
+        let shape = Shape::new(geometry, limits)?;
         if let Some(hold) = options.hold {
             timeouts::check(hold)?;
         }

@@ -5,14 +5,14 @@ use crate::error::Error;
 
 use super::buffers::LARGE;
 use super::protocol::{Attributes, Range, Terms};
-use super::sys;
+use super::{sys, sysctl};
 
-/// Pages in the largest request, `fs.fuse.max_pages_limit` unless an administrator changed it.
+/// Pages in the largest request, unless an administrator allows for fewer (`fs.fuse.max_pages_limit`).
 const PAGES: u16 = 256;
 /// The page that FUSE's protocol counts in here.
 const PAGE: u32 = 4096;
 /// Pages that are left for data that begins and ends within pages.
-const LOOSE_PAGES: u32 = 16;
+const LOOSE_PAGES: u16 = 16;
 /// Requests that the kernel has under way: 12 unless told. A loop device has up to 128, some of which are split.
 const BACKGROUND: u16 = 256;
 
@@ -22,6 +22,8 @@ pub(super) struct Shape {
     geometry: Geometry,
     /// Most bytes in a read or write.
     transfer: u32,
+    /// The same in pages.
+    pages: u16,
     /// Most blocks in one write zeroes; zero if there is none.
     zeroes: u32,
 }
@@ -30,6 +32,12 @@ impl Shape {
     /// # Errors
     /// If the kernel could not use such a file.
     pub(super) fn new(geometry: Geometry, limits: Limits) -> Result<Self, Error> {
+        let pages = sysctl::read("max_pages_limit").and_then(|pages| u16::try_from(pages).ok());
+        Self::within(geometry, limits, pages.unwrap_or(PAGES).min(PAGES))
+    }
+
+    /// The same with at most `pages` pages in a request.
+    fn within(geometry: Geometry, limits: Limits, pages: u16) -> Result<Self, Error> {
         let (block_size, page) = (geometry.block_size(), sys::page_size());
         if block_size > page {
             let problem = format!(
@@ -38,16 +46,19 @@ impl Shape {
             );
             return Err(Error::setting("block size", problem));
         }
-        let transfer = LARGE.min(limits.transfer_bytes) / PAGE * PAGE;
+        // A request is cut after so many bytes or so many pages. Memory need be aligned to 512 bytes alone: with larger
+        // blocks the second cut could be within a block, and has to come later than the first.
+        let whole = if block_size > 512 { pages.saturating_sub(LOOSE_PAGES) } else { pages };
+        let transfer = LARGE.min(limits.transfer_bytes).min(u32::from(whole) * PAGE) / PAGE * PAGE;
         if transfer == 0 {
-            let problem = format!("{} bytes are less than the {PAGE} that FUSE needs", limits.transfer_bytes);
+            let problem = format!(
+                "{} bytes, in {pages} pages (fs.fuse.max_pages_limit), are less than the {PAGE} that FUSE needs",
+                limits.transfer_bytes
+            );
             return Err(Error::setting("transfer limit", problem));
         }
-        // A request is cut after so many bytes or so many pages. Memory need be aligned to 512 bytes alone: with larger
-        // blocks the second cut could be within a block.
-        let most = if block_size > 512 { (u32::from(PAGES) - LOOSE_PAGES) * PAGE } else { LARGE };
         let zeroes = limits.write_zeroes_blocks.get();
-        Ok(Self { geometry, transfer: transfer.min(most), zeroes })
+        Ok(Self { geometry, transfer, pages, zeroes })
     }
 
     pub(super) fn geometry(self) -> Geometry {
@@ -66,7 +77,7 @@ impl Shape {
 
     /// What to tell the kernel at the beginning.
     pub(super) fn terms(self) -> Terms {
-        Terms { transfer: self.transfer, pages: PAGES, background: BACKGROUND }
+        Terms { transfer: self.transfer, pages: self.pages, background: BACKGROUND }
     }
 
     /// What to tell the kernel of the file.
@@ -94,5 +105,49 @@ impl Shape {
     fn blocks(self, bytes: u64) -> Option<u64> {
         let block_size = u64::from(self.geometry.block_size());
         bytes.is_multiple_of(block_size).then_some(bytes / block_size)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(block_size: u32, transfer: u32, pages: u16) -> Result<Shape, Error> {
+        Shape::within(Geometry::new(block_size, 1000).unwrap(), Limits::new(transfer), pages)
+    }
+
+    #[test]
+    fn a_request_is_never_cut_within_a_block() {
+        for (block_size, transfer, pages, expected) in [
+            (512, u32::MAX, 256, 1 << 20),
+            (512, 1 << 20, 64, 64 << 12),
+            (512, 70_000, 256, 17 << 12),
+            // The pages that are left over are for data that begins within a page.
+            (4096, u32::MAX, 256, 240 << 12),
+            (1024, 1 << 20, 64, 48 << 12),
+        ] {
+            let found = shape(block_size, transfer, pages).unwrap().transfer();
+            assert_eq!(found, expected, "{block_size} {transfer} {pages}");
+        }
+        for (block_size, transfer, pages) in [(512, 4095, 256), (4096, 1 << 20, 16), (65_536, 1 << 20, 256)] {
+            assert!(shape(block_size, transfer, pages).is_err(), "{block_size} {transfer} {pages}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_of_whole_blocks_or_not_on_the_volume_has_no_extent() {
+        let shape = shape(512, 8192, 256).unwrap();
+        let extent = |offset, size| shape.extent(Range { offset, size }).map(|extent| extent.to_string());
+        assert_eq!(extent(512, 8192), Some("1+16".to_owned()));
+        assert_eq!(extent(999 * 512, 512), Some("999+1".to_owned()));
+        for (offset, size) in
+            [(1, 512), (0, 511), (0, 0), (0, 8704), (999 * 512, 1024), (u64::MAX - 511, 512), (u64::MAX, 512)]
+        {
+            assert_eq!(extent(offset, size), None, "{offset} {size}");
+        }
+        assert_eq!(shape.run(0, 1000 * 512), Some((0, 1000)));
+        for (offset, length) in [(0, 0), (0, 1001 * 512), (256, 512), (u64::MAX - 511, 1024)] {
+            assert_eq!(shape.run(offset, length), None, "{offset} {length}");
+        }
     }
 }

@@ -65,10 +65,15 @@ impl Standing {
         self.change(|state| state.serving += 1);
     }
 
-    /// A thread has closed its channel.
+    /// A thread has closed its channel. The first to say why is believed.
     pub(super) fn leave(&self, why: Ended) {
         self.change(|state| {
             state.serving = state.serving.saturating_sub(1);
+            let why = match (why, &state.hold) {
+                // Nothing is detached that is held: the kernel ended the connection without a word, as its time limits do.
+                (Ended::Detached, Hold::Open | Hold::Unsynced(_)) => Ended::Aborted,
+                (why, _) => why,
+            };
             state.ended.get_or_insert(why);
         });
     }
@@ -127,5 +132,60 @@ impl Standing {
                 failed(libc::EBUSY, problem)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Duration = Duration::ZERO;
+
+    fn held() -> Standing {
+        let standing = Standing::default();
+        standing.join();
+        standing.join();
+        standing.hold();
+        standing
+    }
+
+    #[test]
+    fn what_is_held_is_not_detached_when_its_connection_ends() {
+        let standing = held();
+        standing.leave(Ended::Detached);
+        assert_eq!(standing.ended_within(NOW), Some(Ended::Aborted));
+        assert!(standing.stop("it", NOW).unwrap_err().to_string().contains("ended before"));
+    }
+
+    #[test]
+    fn what_was_let_go_is_detached_when_the_last_thread_has_left() {
+        let standing = held();
+        assert!(standing.stop("it", NOW).unwrap_err().to_string().contains("served on"));
+        assert_eq!(standing.errand(), Errand::Sync);
+        standing.leave(Ended::Detached);
+        assert!(standing.stop("it", NOW).is_err(), "a thread serves");
+        standing.leave(Ended::Detached);
+        assert_eq!(standing.errand(), Errand::Close);
+        standing.stop("it", NOW).unwrap();
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_told_once_and_tried_again() {
+        let standing = held();
+        assert!(standing.stop("it", NOW).is_err());
+        standing.unsynced(io::Error::from_raw_os_error(libc::ENOSPC));
+        let unsynced = standing.wait(NOW, |_| false);
+        assert!(matches!(unsynced.hold, Hold::Unsynced(_)));
+        drop(unsynced);
+        assert!(standing.stop("it", NOW).is_err());
+        assert_eq!(standing.errand(), Errand::Sync);
+    }
+
+    #[test]
+    fn the_first_reason_is_kept() {
+        let standing = held();
+        standing.leave(Ended::Failed("panicked".to_owned()));
+        standing.leave(Ended::Aborted);
+        assert_eq!(standing.ended_within(NOW), Some(Ended::Failed("panicked".to_owned())));
     }
 }

@@ -1,25 +1,22 @@
 //! Time limits of the kernel's that would end the connection while the volume waits for a path.
 
-use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use crate::error::Error;
 
-/// Where the kernel (6.15 or later) has them, in seconds; zero is none.
-const SETTINGS: &str = "/proc/sys/fs/fuse";
+use super::sysctl;
+
+/// In seconds; zero is none. Kernels before 6.15 have neither.
 const NAMES: [&str; 2] = ["default_request_timeout", "max_request_timeout"];
 
 /// Refuses a volume that may hold a request for longer than the kernel waits.
 pub(super) fn check(hold: Duration) -> Result<(), Error> {
-    check_in(Path::new(SETTINGS), hold)
+    check_against(sysctl::read, hold)
 }
 
-fn check_in(settings: &Path, hold: Duration) -> Result<(), Error> {
+fn check_against(setting: impl Fn(&str) -> Option<u64>, hold: Duration) -> Result<(), Error> {
     for name in NAMES {
-        // An older kernel has none.
-        let Ok(text) = fs::read_to_string(settings.join(name)) else { continue };
-        let limit = text.trim().parse().unwrap_or(0);
+        let limit = setting(name).unwrap_or(0);
         if limit > 0 && Duration::from_secs(limit) <= hold {
             let problem = format!(
                 "the volume holds requests for up to {hold:?} while it has no path, and the kernel ends the \
@@ -48,10 +45,12 @@ mod tests {
             let dir = TempDir::new();
             dir.write(NAMES[0], default);
             dir.write(NAMES[1], most);
-            let refusal = check_in(dir.path(), hold).err().map(|error| error.to_string());
+            let refusal = check_against(|name| sysctl::read_in(dir.path(), name), hold)
+                .err()
+                .map(|error| error.to_string());
             assert_eq!(refusal.is_some(), named.is_some(), "{refusal:?}");
             assert!(refusal.is_none_or(|text| text.contains(named.unwrap()) && text.contains("30s")));
         }
-        assert!(check_in(Path::new("/nonexistent"), hold).is_ok());
+        assert!(check_against(|_| None, hold).is_ok());
     }
 }
