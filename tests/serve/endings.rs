@@ -147,8 +147,9 @@ fn a_killed_server_leaves_nothing_and_can_be_started_again() {
     let Some(backing) = Backing::new() else { return };
     let socket = backing.dir.path().join("control");
     let file = backing.file();
-    // One that no other test is given meanwhile.
-    let name = "/dev/loop7001";
+    // One that no other test is given meanwhile, nor, in all likelihood, another run of this one.
+    let name = format!("/dev/loop{}", 7000 + std::process::id() % 64);
+    let name = name.as_str();
     let first = Serve::start_at(&["--path", &file, "--device", name], &socket);
     let device = first.device().to_owned();
     write(&open(&device), 1);
