@@ -28,7 +28,10 @@
 //! Nothing, however the process ends. The FUSE file is in no directory: its mount is detached and goes with the
 //! process's descriptors. The loop device is set to clear itself when its last user closes it; the server is one, so
 //! that a device nobody else has open goes with the process too. To whoever still has it open all I/O fails from
-//! then on.
+//! then on. A process that is killed while the kernel holds I/O of its paths, which hang, ends when they answer, and its
+//! device with it.
+//!
+//! The process that serves must not use its own device: killed while it waits for itself, it could not end.
 //!
 //! # Durability
 //! A write is durable after a later flush (`fsync`, a file system's commit) has succeeded, or at once if the volume's
