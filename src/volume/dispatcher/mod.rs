@@ -2,6 +2,8 @@
 
 pub(crate) mod door;
 mod station;
+#[cfg(all(test, not(loom)))]
+mod tests;
 mod thread;
 
 use std::fmt;

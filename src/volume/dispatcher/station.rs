@@ -30,6 +30,13 @@ struct Attended {
     is_stirred: bool,
 }
 
+impl Attended {
+    /// Whether nobody wants anything of it any more.
+    fn can_close(&self) -> bool {
+        self.outstanding == 0 && self.door.is_left()
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Tenancy {
     Held,
@@ -76,7 +83,11 @@ impl Station {
 
     /// Takes requests in, turns the queue, hands answers out. `completions` is room to work in.
     pub(super) fn turn(&mut self, now: Tick, completions: &mut Vec<Completion>) -> Turn {
-        let took = self.take_in(completions);
+        let mut took = self.take_in(completions);
+        if self.queue.is_full() {
+            took |= self.take_cancels(completions);
+            self.close_left();
+        }
         let due = self.queue.poll(now, completions);
         let mut busy = took || !completions.is_empty();
         for completion in completions.drain(..) {
@@ -103,9 +114,10 @@ impl Station {
         }
         for step in 0..doors {
             let index = (self.next + step) % doors;
-            for _ in 0..QUOTA {
+            for taken in 0..QUOTA {
                 if self.queue.is_full() {
-                    self.next = (index + 1) % doors;
+                    // Of one that was not asked it is still the turn.
+                    self.next = if taken == 0 { index } else { (index + 1) % doors };
                     return took;
                 }
                 if !self.take_one(index, completions) {
@@ -136,10 +148,38 @@ impl Station {
                 true
             }
             None => {
-                if attended.outstanding == 0 && attended.door.is_left() {
+                if attended.can_close() {
                     self.doors[index] = None;
                 }
                 false
+            }
+        }
+    }
+
+    /// The queue is full: takes in what needs no room and may make some.
+    #[cold]
+    fn take_cancels(&mut self, completions: &mut Vec<Completion>) -> bool {
+        let mut took = false;
+        for (index, attended) in self.doors.iter_mut().enumerate() {
+            let Some(attended) = attended.as_mut().filter(|attended| attended.door.is_unread()) else {
+                continue;
+            };
+            // It may answer some by itself.
+            attended.is_stirred = true;
+            for _ in 0..QUOTA {
+                let Some(number) = attended.door.next_cancel() else { break };
+                self.queue.cancel(cookie(index, Cookie(number.into())), completions);
+                took = true;
+            }
+        }
+        took
+    }
+
+    /// Closes the doors that were left.
+    fn close_left(&mut self) {
+        for door in &mut self.doors {
+            if door.as_ref().is_some_and(Attended::can_close) {
+                *door = None;
             }
         }
     }
@@ -195,9 +235,7 @@ impl Station {
         let is_full = self.queue.is_full();
         self.doors.iter().flatten().any(|attended| {
             let waits = !attended.door.is_empty();
-            (waits && !is_full)
-                || attended.door.is_unread()
-                || (!waits && attended.outstanding == 0 && attended.door.is_left())
+            (waits && !is_full) || attended.door.is_unread() || (!waits && attended.can_close())
         })
     }
 

@@ -87,7 +87,7 @@ impl Submitter {
         // One for the end of each and, of those that are quarantined then, another for the memory.
         let (outbox, answers) = lane(depth * 4);
         let bed = Bed::new()?;
-        let door = LaneDoor::new(inbox, outbox, Arc::clone(bed.bell()));
+        let door = LaneDoor::new(depth, inbox, outbox, Arc::clone(bed.bell()));
         let submitter = Self {
             depth,
             geometry: served.geometry(),
@@ -322,6 +322,7 @@ impl Submitter {
 
 impl Drop for Submitter {
     fn drop(&mut self) {
+        while self.answers.pop().is_some() {}
         // The dispatcher looks whether this end is gone: it has to be, before the bell is rung.
         let (nowhere, _) = lane(1);
         drop(std::mem::replace(&mut self.requests, nowhere));
