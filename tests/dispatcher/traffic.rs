@@ -161,3 +161,28 @@ fn a_cancelled_request_ends_and_its_memory_comes_later() {
     drop(buffer);
     rig.regain_buffers();
 }
+
+#[test]
+fn the_status_is_right_while_a_thread_sleeps_on_several_queues() {
+    let (one, other) = (Rig::new(8), Rig::new(8));
+    let dispatcher = Dispatcher::start().unwrap();
+    let mut lanes = [&one, &other].map(|rig| rig.serve(&dispatcher).submitter(8).unwrap());
+    let patience = Tick::now().after(Duration::from_secs(30));
+    for round in 0..20 {
+        // Rare requests: it has learnt to sleep at once.
+        let awhile = Tick::now().after(Duration::from_millis(1));
+        lanes[0].wait(Some(awhile), &mut Vec::new());
+        other.faults.stall(mpio::path::Stall::Late);
+        lanes[1].submit(other.read(0, round)).unwrap();
+        while other.volume.status().paths[0].in_flight() != 1 {
+            assert!(Tick::now() < patience, "round {round}: nothing is said to be in flight");
+            thread::yield_now();
+        }
+        other.faults.restore();
+        next(&mut lanes[1]).result.unwrap();
+        while other.volume.status().paths[0].in_flight() != 0 {
+            assert!(Tick::now() < patience, "round {round}: something is said to be in flight");
+            thread::yield_now();
+        }
+    }
+}
