@@ -1,6 +1,5 @@
 //! A queue that a dispatcher serves, with the doors through which requests come to it.
 
-use crate::error::{Error, Fate};
 use crate::io::{Completion, Cookie, Memory};
 use crate::reactor::Waker;
 use crate::time::Tick;
@@ -100,7 +99,8 @@ impl Station {
         let due = [due, self.expire(now)].into_iter().flatten().min();
         self.notify();
         if self.queue.is_finished() {
-            self.refuse();
+            // Each refuses what is left before it, and what still comes.
+            self.doors.clear();
         }
         Turn { busy: busy || due.is_some_and(|due| due <= now), due }
     }
@@ -108,10 +108,13 @@ impl Station {
     /// A share from each door, one after the other, as long as the queue has room.
     fn take_in(&mut self, completions: &mut Vec<Completion>) -> bool {
         let mut took = false;
-        let doors = self.doors.len();
         if self.queue.is_full() {
             return took;
         }
+        while let Some(None) = self.doors.last() {
+            self.doors.pop();
+        }
+        let doors = self.doors.len();
         for step in 0..doors {
             let index = (self.next + step) % doors;
             for taken in 0..QUOTA {
@@ -213,20 +216,6 @@ impl Station {
             if std::mem::take(&mut attended.is_stirred) {
                 attended.door.notify();
             }
-        }
-    }
-
-    /// The volume was closed: what comes now is answered with that, and the doors are shut.
-    fn refuse(&mut self) {
-        for mut attended in self.doors.drain(..).flatten() {
-            while let Some(asked) = attended.door.next() {
-                if let Asked::Request(request) = asked {
-                    let memory = request.buffer.map_or(Memory::None, Memory::Returned);
-                    let (_, number) = place(request.cookie);
-                    attended.door.end(number, Err(Error::Closed { fate: Fate::NotSent }), memory);
-                }
-            }
-            attended.door.notify();
         }
     }
 
