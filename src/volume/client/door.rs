@@ -20,6 +20,8 @@ pub(in crate::volume) struct ClientDoor {
     desk: Arc<Desk>,
     /// What was taken from the lane for its deadline to be known, and waits for a place.
     waiting: VecDeque<Waiting>,
+    /// At how many it is to be looked for those that were withdrawn.
+    crowd: usize,
     /// Not after the first deadline among them.
     due: Tick,
     /// Most requests at once that have not ended.
@@ -48,6 +50,7 @@ impl ClientDoor {
         Self {
             desk,
             waiting: VecDeque::new(),
+            crowd: BATCH,
             due: Tick::MAX,
             depth,
             out: 0,
@@ -69,9 +72,23 @@ impl ClientDoor {
         u32::try_from(self.taken.len() - 1).unwrap_or(u32::MAX)
     }
 
+    /// How much was taken from the lane and waits.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Whether nothing waits.
     fn is_deserted(&self) -> bool {
         self.waiting.is_empty() && self.desk.intake.is_empty()
+    }
+
+    /// Forgets what was withdrawn: who gives up and asks again, and again, for as long as a path hangs, is not to fill the
+    /// memory.
+    #[cold]
+    fn thin_out(&mut self) {
+        self.waiting.retain(|waiting| !waiting.op.is_left());
+        self.crowd = (self.waiting.len() * 2).max(BATCH);
     }
 
     #[cold]
@@ -141,6 +158,9 @@ impl Door for ClientDoor {
         }
         if self.due <= now {
             self.end_late(now);
+        }
+        if self.waiting.len() >= self.crowd {
+            self.thin_out();
         }
         (self.due < Tick::MAX).then_some(self.due)
     }
