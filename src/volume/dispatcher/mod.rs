@@ -2,7 +2,8 @@
 
 pub(crate) mod door;
 mod station;
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests;
 mod thread;
 

@@ -228,8 +228,8 @@ impl Hands {
                 let buffer = rig.pool.take(BLOCK);
                 let (Some(lane), Some(buffer)) = (self.lanes.get_mut(some), buffer) else { return };
                 let request = Request::read(extent(), buffer, Cookie(cookie));
-                let late = Tick::now().after(std::time::Duration::from_micros(some as u64 * 50));
-                let _ = lane.submit(if some == 0 { request } else { request.with_deadline(late) });
+                let deadline = Tick::now().after(std::time::Duration::from_micros(some as u64 * 50));
+                let _ = lane.submit(if some == 0 { request } else { request.with_deadline(deadline) });
             }
         }
     }
