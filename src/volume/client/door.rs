@@ -12,7 +12,8 @@ use crate::volume::dispatcher::door::{Asked, Door};
 use super::desk::{Desk, Waiting};
 use super::op::{Home, Op, Waiter};
 
-/// Most that is taken from the lane at a time to learn its deadlines: further ones come faster than one can look.
+/// Most that is taken from the lane at a time to learn its deadlines, or passed over: further ones may come faster than one
+/// can look.
 const BATCH: usize = 1024;
 
 /// Lets at most so many requests in at once as it has places.
@@ -110,7 +111,11 @@ impl ClientDoor {
 
 impl Door for ClientDoor {
     fn next(&mut self) -> Option<Asked> {
-        while self.out < self.depth {
+        if self.out == self.depth {
+            return None;
+        }
+        // Others go on withdrawing: it does not look for ever.
+        for _ in 0..BATCH {
             let Waiting { op, .. } = self.waiting.pop_front().or_else(|| self.desk.intake.pop())?;
             // Else its owner has gone.
             if let Some((mut request, home)) = op.take() {

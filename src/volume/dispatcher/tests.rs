@@ -186,6 +186,63 @@ fn what_comes_while_the_queue_is_full_lets_the_thread_sleep() {
     rig.faults.restore();
 }
 
+#[test]
+fn whatever_there_is_to_do_for_the_thread_wakes_it() {
+    let mut rig = Rig::new(4);
+    let bell = Arc::clone(rig.served().bell());
+    let rings = |what: &str, act: &mut dyn FnMut()| {
+        bell.arm();
+        act();
+        assert!(!bell.is_armed(), "{what}");
+    };
+    let served = rig.served.take().unwrap();
+    let (mut lane, mut client) = (None, None);
+    rings("a door", &mut || lane = Some(served.submitter(4).unwrap()));
+    rings("a client's door", &mut || client = Some(served.client(4).unwrap()));
+    let (mut lane, client) = (lane.unwrap(), client.unwrap());
+    rings("a request", &mut || lane.submit(rig.read(1)).unwrap());
+    rings("a cancel", &mut || assert_eq!(lane.cancel(Cookie(1)), 1));
+    rings("a client's request", &mut || drop(client.flush()));
+    let (mut lane, mut client, mut served) = (Some(lane), Some(client), Some(served));
+    rings("a submitter goes", &mut || lane = None);
+    rings("the last client goes", &mut || client = None);
+    rings("nobody can open a door", &mut || served = None);
+    while !rig.station.is_over() {
+        rig.turn();
+    }
+}
+
+#[test]
+fn a_station_that_fails_ends_what_it_had_and_what_it_had_not() {
+    let mut rig = Rig::new(2);
+    let mut lane = rig.served().submitter(8).unwrap();
+    let client = rig.served().client_with_pool(4, &Pool::new(BLOCK, 1).unwrap()).unwrap();
+    rig.fill(&mut lane);
+    lane.submit(rig.read(2)).unwrap();
+    // This one waits at the door, the next is in the lane.
+    rig.rest();
+    lane.submit(rig.read(3)).unwrap();
+    let waits = client.flush();
+    let Rig { station, faults, served, .. } = rig;
+    drop(station);
+    let mut completions = Vec::new();
+    while !lane.is_finished() {
+        lane.wait(None, &mut completions);
+    }
+    lane.wait(None, &mut completions);
+    completions.sort_unstable_by_key(|completion| completion.cookie);
+    let expected = [(1, Fate::Unknown), (1, Fate::Unknown), (2, Fate::NotSent), (3, Fate::NotSent)];
+    assert_eq!(completions.len(), expected.len());
+    for (end, (cookie, expected)) in completions.iter().zip(expected) {
+        assert_eq!(end.cookie, Cookie(cookie));
+        assert!(matches!(end.result, Err(Error::Closed { fate }) if fate == expected), "{end:?}");
+        assert_eq!(matches!(end.memory, Memory::Returned(_)), expected == Fate::NotSent, "{end:?}");
+    }
+    assert!(matches!(waits.wait().result, Err(Error::Closed { fate: Fate::NotSent })));
+    faults.restore();
+    drop(served);
+}
+
 /// What a test's user has in hand at some time.
 struct Hands {
     lanes: Vec<Submitter>,
