@@ -8,7 +8,7 @@ use crate::volume::dispatcher::door::Door;
 fn ends() -> (Submitter, LaneDoor, Bed) {
     let bed = Bed::new().unwrap();
     let shape = (Geometry::new(512, 8).unwrap(), Limits::new(512));
-    let (mut submitter, door) = Submitter::with(1, shape, Arc::clone(bed.bell())).unwrap();
+    let (mut submitter, door) = Submitter::with(2, shape, Arc::clone(bed.bell())).unwrap();
     submitter.pulse = Pulse::expecting(1 << 30);
     (submitter, door, bed)
 }
@@ -43,24 +43,26 @@ fn by_descriptor(submitter: &mut Submitter, completions: &mut Vec<Completion>) {
     submitter.poll(completions);
 }
 
-/// A request, then the end of the queue, with nothing between that would wake the submitter.
+/// Two requests, then the end of the queue.
 fn no_end_is_slept_over(sleep: fn(&mut Submitter, &mut Vec<Completion>)) {
     check(move || {
         let (mut submitter, mut door, _bed) = ends();
         let thread = loom::thread::spawn(move || {
             serve_one(&mut door);
-            drop(door);
+            serve_one(&mut door);
         });
         let mut completions = Vec::new();
-        submitter.submit(Request::flush(Cookie(7))).unwrap();
-        while completions.is_empty() {
+        for cookie in [7, 8] {
+            submitter.submit(Request::flush(Cookie(cookie))).unwrap();
+        }
+        while completions.len() < 2 {
             sleep(&mut submitter, &mut completions);
         }
-        assert!(completions[0].result.is_ok() && completions[0].cookie == Cookie(7));
+        assert!(completions.iter().all(|end| end.result.is_ok()));
         while !submitter.is_finished() {
             sleep(&mut submitter, &mut completions);
         }
-        assert_eq!(completions.len(), 1);
+        assert_eq!(completions.len(), 2);
         thread.join().unwrap();
     });
 }
