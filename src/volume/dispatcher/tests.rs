@@ -187,6 +187,39 @@ fn what_comes_while_the_queue_is_full_lets_the_thread_sleep() {
 }
 
 #[test]
+fn what_ends_before_a_full_queue_wakes_its_submitter() {
+    let mut rig = Rig::new(2);
+    let mut lane = rig.served().submitter(8).unwrap();
+    rig.fill(&mut lane);
+    let mut completions = Vec::new();
+    let late = rig.read(7).with_deadline(Tick::now().after(std::time::Duration::from_millis(1)));
+    let ends: [(Request, fn(&mut Submitter)); 2] =
+        [(late, |_| {}), (rig.read(8), |lane| assert_eq!(lane.cancel(Cookie(8)), 1))];
+    for (request, act) in ends {
+        lane.submit(request).unwrap();
+        rig.turn();
+        act(&mut lane);
+        lane.wake_fd();
+        lane.poll(&mut completions);
+        assert!(completions.is_empty());
+        let patience = Tick::now().after(std::time::Duration::from_secs(10));
+        while !is_readable(&mut lane) {
+            rig.turn();
+            assert!(Tick::now() < patience, "nobody rang");
+        }
+        lane.poll(&mut completions);
+        assert!(completions.pop().unwrap().result.is_err());
+    }
+    rig.faults.restore();
+}
+
+fn is_readable(lane: &mut Submitter) -> bool {
+    let mut polled = [crate::os::polled(Some(lane.wake_fd()))];
+    crate::os::sleep_on(&mut polled, Some(Tick::ZERO));
+    polled[0].revents != 0
+}
+
+#[test]
 fn whatever_there_is_to_do_for_the_thread_wakes_it() {
     let mut rig = Rig::new(4);
     let bell = Arc::clone(rig.served().bell());
