@@ -48,6 +48,12 @@ impl Doorbell {
         fence(Ordering::SeqCst);
     }
 
+    /// Whether nobody has rung since it was armed.
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn is_armed(&self) -> bool {
+        self.sleeper.load(Ordering::Relaxed) == ASLEEP
+    }
+
     /// The thread is awake: nobody need wake it. A ringer may have decided to before this.
     pub(crate) fn disarm(&self) {
         self.sleeper.store(AWAKE, Ordering::Relaxed);

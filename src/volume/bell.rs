@@ -45,6 +45,12 @@ impl Bell {
         self.doorbell.disarm();
     }
 
+    /// Whether nobody has rung since it was armed.
+    #[cfg(all(test, not(loom)))]
+    pub(super) fn is_armed(&self) -> bool {
+        self.doorbell.is_armed()
+    }
+
     /// Where the thread sleeps from now on.
     pub(super) fn set_waker(&self, waker: Option<Waker>) {
         *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = waker;

@@ -164,6 +164,17 @@ impl Queue {
         }
     }
 
+    /// What to sleep on where this queue is one of several: to be asked for each time.
+    ///
+    /// # Errors
+    /// As [`wake_fd`](Self::wake_fd).
+    pub(crate) fn sleep_fd(&mut self) -> Result<BorrowedFd<'_>, Error> {
+        if let Some(core) = &mut self.core {
+            core.engine.publish_load();
+        }
+        self.wake_fd()
+    }
+
     /// Sleeps until there is something to poll for, `watched` is readable, or `until` has come; `false` if the queue has no
     /// ring to sleep on: see [`Reactor::wait_with`].
     #[cfg(feature = "fuse")]

@@ -140,3 +140,30 @@ fn a_lane_that_floods_does_not_starve_another() {
     let last = flood.pop().unwrap().memory.into_buffer().unwrap();
     assert_eq!(last[0], 77, "256 requests of the flood went before the one of the other");
 }
+
+#[test]
+fn what_a_dropped_submitter_has_not_looked_at_goes_back_to_its_pool() {
+    let rig = Rig::new(16);
+    let served = rig.serve(&Dispatcher::start().unwrap());
+    let mut lane = served.submitter(8).unwrap();
+    for block in 0..6 {
+        lane.submit(rig.read(block, 0)).unwrap();
+    }
+    // Answered after the six, as the dispatcher takes them in turn, and polled by nobody.
+    let mut other = served.submitter(1).unwrap();
+    other.submit(mpio::Request::flush(mpio::Cookie(0))).unwrap();
+    rest(&mut other, 1).remove(0).result.unwrap();
+    while rig.volume.status().paths[0].in_flight() > 0 {
+        thread::yield_now();
+    }
+    rig.faults.stall(Stall::Late);
+    lane.submit(rig.read(6, 0)).unwrap();
+    while rig.volume.status().paths[0].in_flight() == 0 {
+        thread::yield_now();
+    }
+    drop(lane);
+    // All but the one that hangs.
+    rig.regain(511);
+    rig.faults.restore();
+    rig.regain_buffers();
+}

@@ -7,5 +7,6 @@
 mod testing_support;
 
 mod endings;
+mod full;
 mod rig;
 mod traffic;

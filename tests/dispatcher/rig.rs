@@ -60,8 +60,13 @@ impl Rig {
 
     /// Waits until the pool has all its buffers again: they come back on another thread.
     pub(crate) fn regain_buffers(&self) {
+        self.regain(512);
+    }
+
+    /// Waits until the pool has so many of its 512 buffers again.
+    pub(crate) fn regain(&self, count: usize) {
         let patience = Tick::now().after(Duration::from_secs(30));
-        while self.pool.available() < 512 {
+        while self.pool.available() < count {
             assert!(Tick::now() < patience, "{} of 512 buffers are back", self.pool.available());
             std::thread::yield_now();
         }

@@ -123,13 +123,39 @@ fn the_descriptor_is_readable_when_there_is_something_to_poll() {
     }
 }
 
+#[test]
+fn the_descriptor_is_not_readable_for_ever() {
+    let rig = Rig::new(8);
+    let served = rig.serve(&Dispatcher::start().unwrap());
+    let mut lane = served.submitter(8).unwrap();
+    let patience = Tick::now().after(Duration::from_secs(30));
+    for round in 0..100 {
+        lane.submit(rig.write(round % BLOCKS, 1, round.into())).unwrap();
+        let mut completions = Vec::new();
+        while completions.is_empty() {
+            sleep_on(lane.wake_fd());
+            lane.poll(&mut completions);
+        }
+        // Once more if the bell was rung for what had been polled already.
+        while is_readable(lane.wake_fd(), 0) {
+            assert!(Tick::now() < patience, "nothing is there, and it is readable");
+            lane.poll(&mut completions);
+        }
+        assert_eq!(completions.len(), 1);
+    }
+}
+
 /// Blocks until the descriptor is readable.
 fn sleep_on(fd: BorrowedFd<'_>) {
+    assert!(is_readable(fd, 60_000), "nobody rang within a minute");
+}
+
+fn is_readable(fd: BorrowedFd<'_>, milliseconds: i32) -> bool {
     let mut polled = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
     // SAFETY: `polled` is one valid entry, which the call does not keep.
     #[allow(unsafe_code, reason = "there is no other way to sleep on a descriptor")]
-    let ready = unsafe { libc::poll(&raw mut polled, 1, 60_000) };
-    assert_eq!(ready, 1, "nobody rang within a minute");
+    let ready = unsafe { libc::poll(&raw mut polled, 1, milliseconds) };
+    ready == 1
 }
 
 #[test]
@@ -160,4 +186,29 @@ fn a_cancelled_request_ends_and_its_memory_comes_later() {
     assert!(completions.is_empty() && lane.is_empty());
     drop(buffer);
     rig.regain_buffers();
+}
+
+#[test]
+fn the_status_is_right_while_a_thread_sleeps_on_several_queues() {
+    let (one, other) = (Rig::new(8), Rig::new(8));
+    let dispatcher = Dispatcher::start().unwrap();
+    let mut lanes = [&one, &other].map(|rig| rig.serve(&dispatcher).submitter(8).unwrap());
+    let patience = Tick::now().after(Duration::from_secs(30));
+    for round in 0..20 {
+        // Rare requests: it has learnt to sleep at once.
+        let awhile = Tick::now().after(Duration::from_millis(1));
+        lanes[0].wait(Some(awhile), &mut Vec::new());
+        other.faults.stall(mpio::path::Stall::Late);
+        lanes[1].submit(other.read(0, round)).unwrap();
+        while other.volume.status().paths[0].in_flight() != 1 {
+            assert!(Tick::now() < patience, "round {round}: nothing is said to be in flight");
+            thread::yield_now();
+        }
+        other.faults.restore();
+        next(&mut lanes[1]).result.unwrap();
+        while other.volume.status().paths[0].in_flight() != 0 {
+            assert!(Tick::now() < patience, "round {round}: something is said to be in flight");
+            thread::yield_now();
+        }
+    }
 }

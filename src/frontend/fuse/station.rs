@@ -75,7 +75,7 @@ impl Station for Queue {
             return;
         }
         // Made before the server started.
-        if let Ok(wake) = self.wake_fd() {
+        if let Ok(wake) = self.sleep_fd() {
             sleep_on(&mut [polled(channel), polled(Some(wake))], until);
         }
     }

@@ -12,7 +12,8 @@ use crate::volume::dispatcher::door::{Asked, Door};
 use super::desk::{Desk, Waiting};
 use super::op::{Home, Op, Waiter};
 
-/// Most that is taken from the lane at a time to learn its deadlines: further ones come faster than one can look.
+/// Most that is taken from the lane at a time to learn its deadlines, or passed over: further ones may come faster than one
+/// can look.
 const BATCH: usize = 1024;
 
 /// Lets at most so many requests in at once as it has places.
@@ -20,6 +21,8 @@ pub(in crate::volume) struct ClientDoor {
     desk: Arc<Desk>,
     /// What was taken from the lane for its deadline to be known, and waits for a place.
     waiting: VecDeque<Waiting>,
+    /// At how many it is to be looked for those that were withdrawn.
+    crowd: usize,
     /// Not after the first deadline among them.
     due: Tick,
     /// Most requests at once that have not ended.
@@ -48,6 +51,7 @@ impl ClientDoor {
         Self {
             desk,
             waiting: VecDeque::new(),
+            crowd: BATCH,
             due: Tick::MAX,
             depth,
             out: 0,
@@ -69,9 +73,23 @@ impl ClientDoor {
         u32::try_from(self.taken.len() - 1).unwrap_or(u32::MAX)
     }
 
+    /// How much was taken from the lane and waits.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Whether nothing waits.
     fn is_deserted(&self) -> bool {
         self.waiting.is_empty() && self.desk.intake.is_empty()
+    }
+
+    /// Forgets what was withdrawn: who gives up and asks again, and again, for as long as a path hangs, is not to fill the
+    /// memory.
+    #[cold]
+    fn thin_out(&mut self) {
+        self.waiting.retain(|waiting| !waiting.op.is_left());
+        self.crowd = (self.waiting.len() * 2).max(BATCH);
     }
 
     #[cold]
@@ -93,7 +111,11 @@ impl ClientDoor {
 
 impl Door for ClientDoor {
     fn next(&mut self) -> Option<Asked> {
-        while self.out < self.depth {
+        if self.out == self.depth {
+            return None;
+        }
+        // Others go on withdrawing: it does not look for ever.
+        for _ in 0..BATCH {
             let Waiting { op, .. } = self.waiting.pop_front().or_else(|| self.desk.intake.pop())?;
             // Else its owner has gone.
             if let Some((mut request, home)) = op.take() {
@@ -141,6 +163,9 @@ impl Door for ClientDoor {
         }
         if self.due <= now {
             self.end_late(now);
+        }
+        if self.waiting.len() >= self.crowd {
+            self.thin_out();
         }
         (self.due < Tick::MAX).then_some(self.due)
     }

@@ -48,6 +48,9 @@ const PIECE: u32 = 128 << 10;
 /// requests wait, and are taken in the order in which they were sent; a request that has ended makes room at once, whether
 /// or not anyone looks. Nothing is allocated for a request that succeeds.
 ///
+/// Wakers are called on the dispatcher's thread, which goes on with nothing else meanwhile: they may send requests, and must
+/// not block, least of all with a call of this client.
+///
 /// # Blocking
 /// ```
 /// # use std::time::Duration;

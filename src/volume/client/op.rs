@@ -131,6 +131,11 @@ impl Op {
         }
     }
 
+    /// Whether its owner has gone.
+    pub(super) fn is_left(&self) -> bool {
+        matches!(self.lock().phase, Phase::Left)
+    }
+
     /// The end. What comes of it is to be woken.
     pub(super) fn end(&self, result: Result<(), Error>, memory: Memory) -> Option<Waiter> {
         let mut state = self.lock();

@@ -135,6 +135,23 @@ fn a_response_dropped_while_it_waits_is_withdrawn() {
 }
 
 #[test]
+fn withdrawn_requests_do_not_pile_up_while_a_path_hangs() {
+    let mut rig = rig(1);
+    let (hangs, patient) = (rig.client.flush(), rig.client.flush());
+    let request = rig.take().unwrap();
+    for _ in 0..100 {
+        for _ in 0..1000 {
+            drop(rig.client.flush());
+        }
+        rig.door.expire(Tick::ZERO);
+    }
+    assert!(rig.door.waiting() < 5000, "{} are waiting", rig.door.waiting());
+    rig.end(request, Ok(()));
+    assert!(rig.take().is_some() && rig.take().is_none(), "the one that is still wanted is there");
+    drop((hangs, patient));
+}
+
+#[test]
 fn a_response_dropped_while_it_is_under_way_lets_it_run_on() {
     let mut rig = rig(2);
     let all = rig.pool.available();

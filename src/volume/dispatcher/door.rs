@@ -14,7 +14,13 @@ pub(crate) trait Door: Send {
     /// The next thing that was asked for.
     fn next(&mut self) -> Option<Asked>;
 
-    /// Whether there is none at present.
+    /// For while the queue has no room: the next request that is to be cancelled and that the queue may have. Those on the
+    /// way to the queue that were sent before it stay in turn.
+    fn next_cancel(&mut self) -> Option<u32> {
+        None
+    }
+
+    /// Whether there is nothing for [`next`](Self::next) at present.
     fn is_empty(&self) -> bool;
 
     /// Whether nobody is at the other side any more and nothing is left to take.
@@ -28,14 +34,11 @@ pub(crate) trait Door: Send {
 
     /// Ends what has waited here past its deadline. When it has to be called again, at the latest; and before that once
     /// there is something [new](Self::is_unread).
-    fn expire(&mut self, _now: Tick) -> Option<Tick> {
-        None
-    }
+    fn expire(&mut self, now: Tick) -> Option<Tick>;
 
-    /// Whether something came that [`expire`](Self::expire) has not seen.
-    fn is_unread(&self) -> bool {
-        false
-    }
+    /// Whether something came that has to be looked at though the queue has no room: by
+    /// [`next_cancel`](Self::next_cancel) or [`expire`](Self::expire).
+    fn is_unread(&self) -> bool;
 
     /// Wakes who waits for what was handed out since the last call.
     fn notify(&mut self);

@@ -2,6 +2,9 @@
 
 pub(crate) mod door;
 mod station;
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests;
 mod thread;
 
 use std::fmt;

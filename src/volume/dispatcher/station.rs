@@ -1,6 +1,5 @@
 //! A queue that a dispatcher serves, with the doors through which requests come to it.
 
-use crate::error::{Error, Fate};
 use crate::io::{Completion, Cookie, Memory};
 use crate::reactor::Waker;
 use crate::time::Tick;
@@ -28,6 +27,13 @@ struct Attended {
     outstanding: u32,
     /// Whether something was handed out since it was last notified.
     is_stirred: bool,
+}
+
+impl Attended {
+    /// Whether nobody wants anything of it any more.
+    fn can_close(&self) -> bool {
+        self.outstanding == 0 && self.door.is_left()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +82,11 @@ impl Station {
 
     /// Takes requests in, turns the queue, hands answers out. `completions` is room to work in.
     pub(super) fn turn(&mut self, now: Tick, completions: &mut Vec<Completion>) -> Turn {
-        let took = self.take_in(completions);
+        let mut took = self.take_in(completions);
+        if self.queue.is_full() {
+            took |= self.take_cancels(completions);
+            self.close_left();
+        }
         let due = self.queue.poll(now, completions);
         let mut busy = took || !completions.is_empty();
         for completion in completions.drain(..) {
@@ -89,7 +99,8 @@ impl Station {
         let due = [due, self.expire(now)].into_iter().flatten().min();
         self.notify();
         if self.queue.is_finished() {
-            self.refuse();
+            // Each refuses what is left before it, and what still comes.
+            self.doors.clear();
         }
         Turn { busy: busy || due.is_some_and(|due| due <= now), due }
     }
@@ -97,15 +108,19 @@ impl Station {
     /// A share from each door, one after the other, as long as the queue has room.
     fn take_in(&mut self, completions: &mut Vec<Completion>) -> bool {
         let mut took = false;
-        let doors = self.doors.len();
         if self.queue.is_full() {
             return took;
         }
+        while let Some(None) = self.doors.last() {
+            self.doors.pop();
+        }
+        let doors = self.doors.len();
         for step in 0..doors {
             let index = (self.next + step) % doors;
-            for _ in 0..QUOTA {
+            for taken in 0..QUOTA {
                 if self.queue.is_full() {
-                    self.next = (index + 1) % doors;
+                    // Of one that was not asked it is still the turn.
+                    self.next = if taken == 0 { index } else { (index + 1) % doors };
                     return took;
                 }
                 if !self.take_one(index, completions) {
@@ -136,10 +151,38 @@ impl Station {
                 true
             }
             None => {
-                if attended.outstanding == 0 && attended.door.is_left() {
+                if attended.can_close() {
                     self.doors[index] = None;
                 }
                 false
+            }
+        }
+    }
+
+    /// The queue is full: takes in what needs no room and may make some.
+    #[cold]
+    fn take_cancels(&mut self, completions: &mut Vec<Completion>) -> bool {
+        let mut took = false;
+        for (index, attended) in self.doors.iter_mut().enumerate() {
+            let Some(attended) = attended.as_mut().filter(|attended| attended.door.is_unread()) else {
+                continue;
+            };
+            // It may answer some by itself.
+            attended.is_stirred = true;
+            for _ in 0..QUOTA {
+                let Some(number) = attended.door.next_cancel() else { break };
+                self.queue.cancel(cookie(index, Cookie(number.into())), completions);
+                took = true;
+            }
+        }
+        took
+    }
+
+    /// Closes the doors that were left.
+    fn close_left(&mut self) {
+        for door in &mut self.doors {
+            if door.as_ref().is_some_and(Attended::can_close) {
+                *door = None;
             }
         }
     }
@@ -176,28 +219,12 @@ impl Station {
         }
     }
 
-    /// The volume was closed: what comes now is answered with that, and the doors are shut.
-    fn refuse(&mut self) {
-        for mut attended in self.doors.drain(..).flatten() {
-            while let Some(asked) = attended.door.next() {
-                if let Asked::Request(request) = asked {
-                    let memory = request.buffer.map_or(Memory::None, Memory::Returned);
-                    let (_, number) = place(request.cookie);
-                    attended.door.end(number, Err(Error::Closed { fate: Fate::NotSent }), memory);
-                }
-            }
-            attended.door.notify();
-        }
-    }
-
     /// Whether a door has something that could be taken, or is to be closed. To be asked after the bell was armed.
     pub(super) fn has_news(&self) -> bool {
         let is_full = self.queue.is_full();
         self.doors.iter().flatten().any(|attended| {
             let waits = !attended.door.is_empty();
-            (waits && !is_full)
-                || attended.door.is_unread()
-                || (!waits && attended.outstanding == 0 && attended.door.is_left())
+            (waits && !is_full) || attended.door.is_unread() || (!waits && attended.can_close())
         })
     }
 

@@ -128,7 +128,7 @@ impl Thread {
             match &mut self.stations[..] {
                 [one] => one.queue().sleep(until),
                 many => {
-                    let queues = many.iter_mut().map(|station| polled(station.queue().wake_fd().ok()));
+                    let queues = many.iter_mut().map(|station| polled(station.queue().sleep_fd().ok()));
                     self.polled.clear();
                     self.polled.extend(queues);
                     // Where there are no descriptors left it looks again from time to time.

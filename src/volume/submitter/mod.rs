@@ -1,6 +1,8 @@
 //! A lane of one's own to a served queue.
 
 mod door;
+#[cfg(all(test, loom))]
+mod loom_models;
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -82,19 +84,23 @@ impl Submitter {
         if !(1..=MAX_DEPTH).contains(&depth) {
             return Err(Error::setting("depth", format!("{depth} is not between 1 and {MAX_DEPTH}")));
         }
+        Self::with(depth, (served.geometry(), served.limits()), Arc::clone(served.bell()))
+    }
+
+    fn with(depth: u32, shape: (Geometry, Limits), bell: Arc<Bell>) -> Result<(Self, LaneDoor), Error> {
         // For each request a cancel, and as much again that was taken out and not told of.
         let (requests, inbox) = lane(depth * 4);
         // One for the end of each and, of those that are quarantined then, another for the memory.
         let (outbox, answers) = lane(depth * 4);
         let bed = Bed::new()?;
-        let door = LaneDoor::new(inbox, outbox, Arc::clone(bed.bell()));
+        let door = LaneDoor::new(depth, inbox, outbox, Arc::clone(bed.bell()));
         let submitter = Self {
             depth,
-            geometry: served.geometry(),
-            limits: served.limits(),
+            geometry: shape.0,
+            limits: shape.1,
             requests,
             answers,
-            bell: Arc::clone(served.bell()),
+            bell,
             bed,
             pulse: Pulse::default(),
             slots: vec![Slot { cookie: Cookie(0), state: State::Free }; depth as usize],
@@ -308,6 +314,12 @@ impl Submitter {
     /// A file descriptor that is readable when [`poll`](Self::poll) has something to do, for a daemon's own `poll` or
     /// `epoll`. It stays the same.
     pub fn wake_fd(&mut self) -> BorrowedFd<'_> {
+        self.keep_armed();
+        self.bed.as_fd()
+    }
+
+    /// From now on the bell is armed between two polls.
+    fn keep_armed(&mut self) {
         if self.wakes == Wakes::NotUsed {
             // Whoever polled before this did not arm the bell: the first sleep is to end at once.
             self.wakes = Wakes::Armed;
@@ -316,12 +328,12 @@ impl Submitter {
                 self.bed.bell().ring();
             }
         }
-        self.bed.as_fd()
     }
 }
 
 impl Drop for Submitter {
     fn drop(&mut self) {
+        while self.answers.pop().is_some() {}
         // The dispatcher looks whether this end is gone: it has to be, before the bell is rung.
         let (nowhere, _) = lane(1);
         drop(std::mem::replace(&mut self.requests, nowhere));
