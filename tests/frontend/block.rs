@@ -11,9 +11,26 @@ pub(crate) fn attribute(device: &Path, name: &str) -> Option<String> {
     Some(fs::read_to_string(path).ok()?.trim().to_owned())
 }
 
-/// Whether a file is attached to a loop device.
-pub(crate) fn is_attached(device: &Path) -> bool {
-    attribute(device, "loop/backing_file").is_some()
+/// One file's being attached to a loop device: others may take the device as soon as it is free.
+pub(crate) struct Attachment {
+    device: PathBuf,
+    /// Another with each file.
+    sequence: Option<String>,
+}
+
+impl Attachment {
+    /// The present one.
+    pub(crate) fn of(device: &Path) -> Self {
+        let attachment = Self { device: device.to_owned(), sequence: attribute(device, "diskseq") };
+        assert!(attachment.stands(), "nothing is attached to {}", device.display());
+        attachment
+    }
+
+    /// Whether it is the present one still.
+    pub(crate) fn stands(&self) -> bool {
+        let attached = attribute(&self.device, "loop/backing_file").is_some();
+        attached && attribute(&self.device, "diskseq") == self.sequence
+    }
 }
 
 /// ext4 on a device, unmounted when dropped.

@@ -9,6 +9,7 @@ use mpio::Volume;
 use mpio::frontend::fuse::{Buffers, Options, Server};
 use mpio::path::BlockDevice;
 
+use crate::block::Attachment;
 use crate::rig::{Plan, Rig, queues};
 
 /// How the child is told that it is one.
@@ -17,6 +18,7 @@ const ROLE: &str = "MPIO_TEST_SERVES";
 /// The other process.
 pub(crate) struct Serving {
     pub(crate) device: PathBuf,
+    pub(crate) attachment: Attachment,
     process: Child,
     lines: Lines<BufReader<ChildStdout>>,
 }
@@ -32,16 +34,16 @@ impl Serving {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let mut serving = Self { device: PathBuf::new(), process, lines };
-        let device = serving.wait_for("/dev/loop");
-        serving.device = device[device.find("/dev/loop").unwrap()..].into();
-        serving
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let line = lines.by_ref().map_while(Result::ok).find(|line| line.contains("/dev/loop")).unwrap();
+        let device = PathBuf::from(&line[line.find("/dev/loop").unwrap()..]);
+        let attachment = Attachment::of(&device);
+        Self { device, attachment, process, lines }
     }
 
     /// Waits for a line of output that has `text` in it.
-    pub(crate) fn wait_for(&mut self, text: &str) -> String {
-        self.lines.by_ref().map_while(Result::ok).find(|line| line.contains(text)).unwrap()
+    pub(crate) fn wait_for(&mut self, text: &str) {
+        self.lines.by_ref().map_while(Result::ok).find(|line| line.contains(text)).unwrap();
     }
 
     /// Has it do what its role says.

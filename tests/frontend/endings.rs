@@ -12,7 +12,7 @@ use mpio::Volume;
 use mpio::frontend::fuse::{Buffers, Ended, Options, Server};
 use mpio::path::{BlockDevice, Faulty, Stall};
 
-use crate::block::is_attached;
+use crate::block::Attachment;
 use crate::control::Connections;
 use crate::direct::{Direct, pattern};
 use crate::medium::{PATIENCE, soon};
@@ -38,12 +38,13 @@ fn a_stopped_server_has_written_what_was_cached_and_leaves_nothing() {
     let Some(rig) = Rig::required(Plan::default()) else { return };
     let Some(connections) = Connections::required() else { return };
     File::options().write(true).open(rig.device()).unwrap().write_all(&pattern(3, 2 << 20)).unwrap();
-    assert!(is_attached(rig.device()) && connections.has(rig.server.connection()));
+    let attachment = Attachment::of(rig.device());
+    assert!(connections.has(rig.server.connection()));
     assert_eq!(rig.server.ended(), None);
     rig.server.stop(PATIENCE).unwrap();
     assert!(rig.medium.state().data[..2 << 20] == pattern(3, 2 << 20));
     assert_eq!(rig.server.ended(), Some(Ended::Detached));
-    assert!(!is_attached(rig.device()));
+    assert!(!attachment.stands());
     soon("the connection is listed", || !connections.has(rig.server.connection()));
     rig.server.stop(NOW).unwrap();
 }
@@ -51,7 +52,7 @@ fn a_stopped_server_has_written_what_was_cached_and_leaves_nothing() {
 #[test]
 fn a_device_in_use_is_served_on_until_its_last_user_goes() {
     let Some(rig) = Rig::required(Plan::default()) else { return };
-    let device = Direct::open(rig.device());
+    let (device, attachment) = (Direct::open(rig.device()), Attachment::of(rig.device()));
     assert_eq!(errno(rig.server.stop(Duration::from_millis(50)).unwrap_err()), EBUSY);
     device.write(4096, &pattern(1, 4096), 0).unwrap();
     assert_eq!(device.read(4096, 4096, 0).unwrap(), pattern(1, 4096));
@@ -60,7 +61,7 @@ fn a_device_in_use_is_served_on_until_its_last_user_goes() {
     drop(device);
     assert_eq!(rig.server.ended_within(PATIENCE), Some(Ended::Detached));
     rig.server.stop(PATIENCE).unwrap();
-    assert!(!is_attached(rig.device()));
+    assert!(!attachment.stands());
 }
 
 #[test]
@@ -78,6 +79,7 @@ fn what_cannot_be_written_is_said_and_the_server_serves_on() {
 #[test]
 fn a_forced_end_fails_what_hangs() {
     let Some(rig) = Rig::required(Plan::default()) else { return };
+    let attachment = Attachment::of(rig.device());
     rig.medium.hold();
     let mut hung = [reader(rig.device()), reader(rig.device()), reader(rig.device())];
     rig.medium.wait_for_held(1);
@@ -88,7 +90,8 @@ fn a_forced_end_fails_what_hangs() {
         assert!(!reader.wait().unwrap().success());
     }
     assert_eq!(errno(rig.server.stop(PATIENCE).unwrap_err()), 103, "ECONNABORTED");
-    detached(&rig);
+    // The device goes when the last channel is closed, a moment after the first thread has said that it ended.
+    soon("the device is attached", || !attachment.stands());
     rig.medium.release();
 }
 
@@ -109,21 +112,18 @@ fn dropping_a_server_fails_what_hangs() {
 fn an_aborted_connection_ends_the_server_and_its_requests_complete() {
     let Some(rig) = Rig::required(Plan::default()) else { return };
     let Some(connections) = Connections::required() else { return };
+    let attachment = Attachment::of(rig.device());
     rig.medium.hold();
     let mut hung = reader(rig.device());
     rig.medium.wait_for_held(1);
     connections.abort(rig.server.connection());
     assert_eq!(rig.server.ended_within(PATIENCE), Some(Ended::Aborted));
     assert!(!hung.wait().unwrap().success());
-    detached(&rig);
+    // The device goes when the last channel is closed, a moment after the first thread has said that it ended.
+    soon("the device is attached", || !attachment.stands());
     rig.medium.release();
     // The volume is as good as before: nothing is under way on it any more.
     rig.volume.close(PATIENCE).wait(PATIENCE);
-}
-
-/// The device goes when the last channel is closed, a moment after the first thread has said that it ended.
-fn detached(rig: &Rig) {
-    soon("the device is attached", || !is_attached(rig.device()));
 }
 
 #[test]
@@ -177,10 +177,11 @@ fn hung_in_a_ring(end: impl FnOnce(&Server)) {
     let mut hung = reader(server.device());
     // Its request is out, and the thread sleeps, when nothing has come back for as long as this.
     assert_eq!(server.ended_within(Duration::from_millis(300)), None);
+    let attachment = Attachment::of(server.device());
     end(&server);
     assert_eq!(server.ended_within(PATIENCE), Some(Ended::Aborted));
     assert!(!hung.wait().unwrap().success());
-    soon("the device is attached", || !is_attached(server.device()));
+    soon("the device is attached", || !attachment.stands());
     faults.restore();
 }
 

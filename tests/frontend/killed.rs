@@ -7,18 +7,17 @@ use std::time::Duration;
 
 use mpio::frontend::fuse::Options;
 
-use crate::block::is_attached;
 use crate::child::Serving;
 use crate::direct::{Direct, pattern};
 use crate::medium::PATIENCE;
 use crate::rig::{Plan, Rig, can_serve};
 use crate::testing_support::TempDir;
 
-/// Killed, it leaves no loop device and no file system behind, and its device can be served again at once.
+/// Killed, it leaves no loop device and no file system behind, and a new one starts at once.
 fn leaves_nothing(mut serving: Serving) {
     serving.kill();
-    assert!(!is_attached(&serving.device), "{}", serving.device.display());
-    let again = Rig::try_new(Plan::default(), &Options::new().device(&serving.device)).unwrap();
+    assert!(!serving.attachment.stands(), "{}", serving.device.display());
+    let again = Rig::try_new(Plan::default(), &Options::new()).unwrap();
     Direct::open(again.device()).write(0, &pattern(1, 4096), 0).unwrap();
     again.server.stop(PATIENCE).unwrap();
 }
