@@ -12,6 +12,7 @@ mod anonymous;
 #[allow(dead_code, reason = "content is for tests")]
 #[path = "../../tests/devices/freezable.rs"]
 mod freezable;
+#[allow(dead_code, reason = "each crate that takes it in uses part of it")]
 #[path = "../../tests/support/mount.rs"]
 mod mount;
 #[path = "../../tests/devices/pinned.rs"]

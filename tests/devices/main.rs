@@ -11,6 +11,7 @@ mod freezable;
 mod frozen;
 mod ledger;
 mod mischief;
+#[allow(dead_code, reason = "each crate that takes it in uses part of it")]
 #[path = "../support/mount.rs"]
 mod mount;
 mod pinned;

@@ -9,7 +9,7 @@ use mpio::Volume;
 use mpio::frontend::fuse::{Buffers, Options, Server};
 use mpio::path::BlockDevice;
 
-use crate::block::Attachment;
+use crate::attachment::Attachment;
 use crate::rig::{Plan, Rig, queues};
 
 /// How the child is told that it is one.

@@ -12,7 +12,7 @@ use mpio::Volume;
 use mpio::frontend::fuse::{Buffers, Ended, Options, Server};
 use mpio::path::{BlockDevice, Faulty, Stall};
 
-use crate::block::Attachment;
+use crate::attachment::Attachment;
 use crate::control::Connections;
 use crate::direct::{Direct, pattern};
 use crate::medium::{PATIENCE, soon};

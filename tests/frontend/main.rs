@@ -3,7 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
-mod block;
+#[path = "../support/attachment.rs"]
+mod attachment;
 mod child;
 mod control;
 mod direct;
@@ -11,6 +12,9 @@ mod endings;
 mod errors;
 mod killed;
 mod medium;
+#[allow(dead_code, reason = "each crate that takes it in uses part of it")]
+#[path = "../support/mount.rs"]
+mod mount;
 mod refusals;
 mod rig;
 #[allow(dead_code, reason = "each crate that takes it in uses part of it")]

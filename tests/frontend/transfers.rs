@@ -5,7 +5,9 @@ use std::thread;
 use mpio::Limits;
 
 use crate::direct::{Direct, pattern};
+use crate::mount::Mount;
 use crate::rig::{CAPACITY, Plan, Rig};
+use crate::testing_support::TempDir;
 
 const KIB: usize = 1024;
 const SIZES: [usize; 10] = [
@@ -99,11 +101,13 @@ fn many_at_once_wait_for_memory() {
 #[test]
 fn a_file_system_lives_on_it() {
     let Some(rig) = Rig::required(Plan::default()) else { return };
-    let mount = crate::block::Mounted::new(&rig.node());
+    let dir = TempDir::new();
+    let target = dir.path().join("mount");
+    let mount = Mount::new(rig.device(), &target).unwrap();
     let data = pattern(1, 5 << 20);
     std::fs::write(mount.path().join("file"), &data).unwrap();
     drop(mount);
-    let mount = crate::block::Mounted::again(&rig.node());
+    let mount = Mount::again(rig.device(), &target).unwrap();
     assert!(std::fs::read(mount.path().join("file")).unwrap() == data);
     drop(mount);
     assert!(crate::testing_support::run("fsck.ext4", &["-f", "-n", &rig.node()]));

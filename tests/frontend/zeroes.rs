@@ -3,7 +3,7 @@
 use mpio::path::Fault;
 use mpio::{BlockCount, DeviceError, Limits, Operation};
 
-use crate::block::attribute;
+use crate::attachment::attribute;
 use crate::direct::Direct;
 use crate::medium::{UNMAP, WRITE, ZERO};
 use crate::rig::{Plan, Rig};

@@ -4,9 +4,10 @@ use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::attachment::Attachment;
 use crate::mischief::Mischief;
 use crate::mount::Mount;
-use crate::rig::{Serve, is_attached};
+use crate::rig::Serve;
 use crate::testing_support::{Loops, TempDir, require_loops, run};
 use crate::tools::{can_run, fio, kernel_errors, kernel_log, mentions, verify};
 
@@ -47,6 +48,7 @@ fn live_through(loops: &Loops, hand_off: &str, seconds: u64, seed: u64) {
     let mark = kernel_log().len();
     let serve = Serve::start(&arguments);
     let device = serve.device().to_owned();
+    let attachment = Attachment::of(&device);
     let directory = TempDir::new();
     let mount = Mount::new(&device, &directory.path().join("mount")).unwrap();
 
@@ -69,5 +71,5 @@ fn live_through(loops: &Loops, hand_off: &str, seconds: u64, seed: u64) {
     assert_eq!(kernel_errors(&device, mark), [] as [&str; 0], "seed {seed}, {recent:#?}");
     let over = serve.terminate();
     assert_eq!(over.code, Some(0), "{over:#?}");
-    assert!(!is_attached(&device), "{} is still attached", device.display());
+    assert!(!attachment.stands(), "{} is still attached", device.display());
 }

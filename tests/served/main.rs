@@ -5,9 +5,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where it fails")]
 #![allow(clippy::disallowed_methods, reason = "bounds of waits")]
 
+#[path = "../support/attachment.rs"]
+mod attachment;
 mod chaos;
 mod killed;
 mod mischief;
+#[allow(dead_code, reason = "each crate that takes it in uses part of it")]
 #[path = "../support/mount.rs"]
 mod mount;
 mod pressure;

@@ -19,10 +19,21 @@ impl Mount {
         if !run("mkfs.ext4", &["-q", "-F", "-b", "4096", "-m", "0", "-E", now, &device]) {
             return Err(format!("mkfs.ext4 on {device} failed"));
         }
-        if !run("mount", &["-t", "ext4", &device, &at]) {
-            return Err(format!("mounting {device} failed"));
-        }
+        Self::mount(&device, &at)?;
         Ok(Self(target.to_owned()))
+    }
+
+    /// Mounts what is on `device` already at `target`, which is there.
+    pub(crate) fn again(device: &Path, target: &Path) -> Result<Self, String> {
+        Self::mount(&device.display().to_string(), &target.display().to_string())?;
+        Ok(Self(target.to_owned()))
+    }
+
+    fn mount(device: &str, at: &str) -> Result<(), String> {
+        if run("mount", &["-t", "ext4", device, at]) {
+            return Ok(());
+        }
+        Err(format!("mounting {device} failed"))
     }
 
     /// Where it is.
