@@ -187,6 +187,31 @@ fn what_comes_while_the_queue_is_full_lets_the_thread_sleep() {
 }
 
 #[test]
+fn what_the_thread_must_not_sleep_over_is_news() {
+    let mut rig = Rig::new(2);
+    let [mut lane, mut other, third, fourth] = [(); 4].map(|()| rig.served().submitter(8).unwrap());
+    let client = rig.served().client_with_pool(4, &Pool::new(BLOCK, 1).unwrap()).unwrap();
+    rig.rest();
+    lane.submit(rig.read(1)).unwrap();
+    assert!(rig.station.has_news(), "a request");
+    rig.rest();
+    drop(third);
+    assert!(rig.station.has_news(), "a door that was left");
+    rig.fill(&mut lane);
+    other.submit(rig.read(2)).unwrap();
+    assert!(rig.station.has_news(), "there may be a cancel, or a deadline");
+    rig.rest();
+    let response = client.flush();
+    assert!(rig.station.has_news(), "there may be a deadline");
+    rig.rest();
+    drop(fourth);
+    assert!(rig.station.has_news(), "a door that was left while the queue is full");
+    rig.rest();
+    rig.faults.restore();
+    drop(response);
+}
+
+#[test]
 fn what_ends_before_a_full_queue_wakes_its_submitter() {
     let mut rig = Rig::new(2);
     let mut lane = rig.served().submitter(8).unwrap();
@@ -254,10 +279,13 @@ fn a_station_that_fails_ends_what_it_had_and_what_it_had_not() {
     lane.submit(rig.read(2)).unwrap();
     // This one waits at the door, the next is in the lane.
     rig.rest();
+    let mut idle = rig.served().submitter(1).unwrap();
+    rig.rest();
     lane.submit(rig.read(3)).unwrap();
     let waits = client.flush();
     let Rig { station, faults, served, .. } = rig;
     drop(station);
+    assert!(is_readable(&mut idle), "who asks for the descriptor late learns of the end");
     let mut completions = Vec::new();
     while !lane.is_finished() {
         lane.wait(None, &mut completions);
