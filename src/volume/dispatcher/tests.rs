@@ -187,18 +187,41 @@ fn what_comes_while_the_queue_is_full_lets_the_thread_sleep() {
 }
 
 #[test]
+fn what_the_thread_must_not_sleep_over_is_news() {
+    let mut rig = Rig::new(2);
+    let [mut lane, mut other, third, fourth] = [(); 4].map(|()| rig.served().submitter(8).unwrap());
+    let client = rig.served().client_with_pool(4, &Pool::new(BLOCK, 1).unwrap()).unwrap();
+    rig.rest();
+    lane.submit(rig.read(1)).unwrap();
+    assert!(rig.station.has_news(), "a request");
+    rig.rest();
+    drop(third);
+    assert!(rig.station.has_news(), "a door that was left");
+    rig.fill(&mut lane);
+    other.submit(rig.read(2)).unwrap();
+    assert!(rig.station.has_news(), "there may be a cancel, or a deadline");
+    rig.rest();
+    let response = client.flush();
+    assert!(rig.station.has_news(), "there may be a deadline");
+    rig.rest();
+    drop(fourth);
+    assert!(rig.station.has_news(), "a door that was left while the queue is full");
+    rig.rest();
+    rig.faults.restore();
+    drop(response);
+}
+
+#[test]
 fn what_ends_before_a_full_queue_wakes_its_submitter() {
     let mut rig = Rig::new(2);
     let mut lane = rig.served().submitter(8).unwrap();
     rig.fill(&mut lane);
     let mut completions = Vec::new();
-    let late = rig.read(7).with_deadline(Tick::now().after(std::time::Duration::from_millis(1)));
-    let ends: [(Request, fn(&mut Submitter)); 2] =
-        [(late, |_| {}), (rig.read(8), |lane| assert_eq!(lane.cancel(Cookie(8)), 1))];
-    for (request, act) in ends {
+    let deadline = Tick::now().after(std::time::Duration::from_millis(1));
+    for request in [rig.read(7).with_deadline(deadline), rig.read(8)] {
         lane.submit(request).unwrap();
         rig.turn();
-        act(&mut lane);
+        lane.cancel(Cookie(8));
         lane.wake_fd();
         lane.poll(&mut completions);
         assert!(completions.is_empty());
@@ -254,10 +277,13 @@ fn a_station_that_fails_ends_what_it_had_and_what_it_had_not() {
     lane.submit(rig.read(2)).unwrap();
     // This one waits at the door, the next is in the lane.
     rig.rest();
+    let mut idle = rig.served().submitter(1).unwrap();
+    rig.rest();
     lane.submit(rig.read(3)).unwrap();
     let waits = client.flush();
     let Rig { station, faults, served, .. } = rig;
     drop(station);
+    assert!(is_readable(&mut idle), "who asks for the descriptor late learns of the end");
     let mut completions = Vec::new();
     while !lane.is_finished() {
         lane.wait(None, &mut completions);
