@@ -212,3 +212,17 @@ fn the_status_is_right_while_a_thread_sleeps_on_several_queues() {
         }
     }
 }
+
+#[test]
+fn a_deadline_wakes_a_dispatcher_that_sleeps_on_two_queues() {
+    let (one, other) = (Rig::new(8), Rig::new(8));
+    let dispatcher = Dispatcher::start().unwrap();
+    let (served, _idle) = (one.serve(&dispatcher), other.serve(&dispatcher));
+    let mut lane = served.submitter(2).unwrap();
+    one.faults.stall(mpio::path::Stall::Late);
+    let soon = Tick::now().after(Duration::from_millis(30));
+    lane.submit(one.read(1, 1).with_deadline(soon)).unwrap();
+    let late = next(&mut lane);
+    assert!(matches!(late.result, Err(Error::DeadlineExceeded { .. })), "{late:?}");
+    one.faults.restore();
+}
