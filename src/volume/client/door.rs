@@ -47,7 +47,8 @@ impl ClientDoor {
     pub(super) fn new(desk: Arc<Desk>, depth: u32) -> Self {
         Self {
             desk,
-            waiting: VecDeque::new(),
+            // What is taken at a time has room: nothing is allocated for a request.
+            waiting: VecDeque::with_capacity(BATCH),
             due: Tick::MAX,
             depth,
             out: 0,
