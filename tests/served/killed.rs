@@ -45,6 +45,13 @@ fn load(device: &str) -> Running {
     )
 }
 
+/// Whether a process has `node` open.
+fn has_open(process: u32, node: &Path) -> bool {
+    let descriptors = std::fs::read_dir(format!("/proc/{process}/fd")).unwrap();
+    let mut targets = descriptors.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    targets.any(|target| target == node)
+}
+
 /// How often the paths were flushed so far: the sixteenth field of `stat` (Documentation/block/stat.rst).
 fn flushes(ways: &[&Path]) -> u64 {
     let of = |way: &&Path| {
@@ -120,7 +127,10 @@ fn the_writes_of_a_predecessor_that_was_killed_while_its_paths_hung_are_waited_o
     serve.signal("KILL");
     let next = stage.launch_beside();
     next.wait_for(&format!("waiting for {}", ways[0].node().display()));
+    // For the claim, that is, and not for an I/O of its own behind its predecessor's.
+    let has_path = ways.iter().any(|way| has_open(next.id(), way.node()));
     assert!(mount.set("--unfreeze"));
+    assert!(!has_path, "it has opened a path that is claimed");
     let over = serve.over();
     assert_eq!(over.code, None, "{over:#?}");
     let serve = next.serving();
