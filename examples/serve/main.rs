@@ -50,6 +50,9 @@ fn main() -> ExitCode {
             return Ending::NotStarted.into();
         }
     };
+    if let Err(error) = private::lock_memory() {
+        log.line(format!("memory could not be locked ({error}): do not swap to the device"));
+    }
     let ending = service::run(options, &log);
     log.flush();
     ending.into()

@@ -1,4 +1,4 @@
-//! Files for their owner alone.
+//! What the process has for itself: files for their owner alone, memory that is not swapped out.
 
 #![allow(unsafe_code)]
 
@@ -17,4 +17,14 @@ pub(crate) fn make<T>(make: impl FnOnce() -> T) -> T {
 fn mask(mask: libc::mode_t) -> libc::mode_t {
     // SAFETY: the call takes a plain number, gives one back, and cannot fail.
     unsafe { libc::umask(mask) }
+}
+
+/// Keeps the memory that the process uses from being swapped out, perhaps to the very device that it serves.
+///
+/// # Errors
+/// What the system says, for instance that `RLIMIT_MEMLOCK` is too small.
+pub(crate) fn lock_memory() -> std::io::Result<()> {
+    // SAFETY: the call takes plain numbers and changes nothing but where pages may be.
+    let status = unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT) };
+    if status == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }

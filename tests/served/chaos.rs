@@ -55,9 +55,10 @@ fn live_through(loops: &Loops, hand_off: &str, seconds: u64, seed: u64) {
     let fio = fio(mount.path(), seconds);
     let length = format!("--seconds={seconds}");
     let verified = mount.path().join("verified");
-    File::create(&verified).unwrap().set_len(24 << 20).unwrap();
+    // So little that each block is written again before a lost write lands.
+    File::create(&verified).unwrap().set_len(2 << 20).unwrap();
     let verify =
-        verify(&verified, &["--size=24M", "--threads=4", "--patience=0s", "--flush-every=300ms", &length]);
+        verify(&verified, &["--size=2M", "--threads=8", "--patience=0s", "--flush-every=300ms", &length]);
     let mut mischief = Mischief::new(&serve, &ways, seed);
     mischief.go_on_until(Instant::now() + Duration::from_secs(seconds));
     let recent = mischief.recent().to_owned();

@@ -6,6 +6,11 @@ use std::time::{Duration, Instant};
 
 use crate::rig::Serve;
 
+/// Of `stall lost`: longer than it takes to give a path up, a timeout to suspect it and one for the probe, so that what the
+/// path has swallowed lands when others have carried the load for a while; and sooner than the fence.
+const LANDS: Duration = Duration::from_millis(500);
+const FENCE: Duration = Duration::from_millis(600);
+
 /// What is done to the paths of a server, in an order that a seed decides.
 pub(crate) struct Mischief<'a> {
     serve: &'a Serve,
@@ -31,9 +36,9 @@ impl<'a> Mischief<'a> {
             match step % 9 {
                 0 => self.disturb(&format!("fail {number}")),
                 1 => self.disturb(&format!("stall {number} late")),
-                2 => self.disturb(&format!("stall {number} lost fence=200ms")),
+                2 => self.haunt(number),
                 3 => self.disturb(&format!("slow {number} 20ms")),
-                4 => self.disturb(&format!("error {number} 20% before")),
+                4 => self.disturb(&format!("error {number} 20% before fence=50ms")),
                 5 => self.disturb(&format!("error {number} 20% after fence=50ms")),
                 6 => self.disturb(&format!("error {number} 30% busy")),
                 7 => self.replace(way),
@@ -63,6 +68,13 @@ impl<'a> Mischief<'a> {
             let line = format!("restore {}", self.paths[index].0);
             self.disturb(&line);
         }
+    }
+
+    /// Writes of unknown fate, which land when their fence is still awaited.
+    fn haunt(&mut self, number: u64) {
+        let (lands, fence) = (LANDS.as_millis(), FENCE.as_millis());
+        self.disturb(&format!("stall {number} lost land={lands}ms fence={fence}ms"));
+        thread::park_timeout(LANDS);
     }
 
     /// Takes a path out and adds it again, under another number.

@@ -50,7 +50,8 @@ impl ClientDoor {
     pub(super) fn new(desk: Arc<Desk>, depth: u32) -> Self {
         Self {
             desk,
-            waiting: VecDeque::new(),
+            // What is taken at a time has room: nothing is allocated for a request.
+            waiting: VecDeque::with_capacity(BATCH),
             crowd: BATCH,
             due: Tick::MAX,
             depth,
