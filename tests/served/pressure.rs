@@ -21,8 +21,8 @@ struct Group(PathBuf);
 impl Group {
     /// `None`, with the reason said, where there are no such groups. Both kinds are known: the unified hierarchy, and
     /// the memory controller's own.
-    fn new() -> Option<Self> {
-        let name = format!("mpio-test-{}", std::process::id());
+    fn new(name: &str) -> Option<Self> {
+        let name = format!("mpio-test-{name}-{}", std::process::id());
         for (root, limit) in
             [("/sys/fs/cgroup", "memory.max"), ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")]
         {
@@ -31,7 +31,9 @@ impl Group {
                 continue;
             }
             let group = Self(path);
-            if fs::write(group.0.join(limit), LIMIT.to_string()).is_ok() {
+            // Elsewhere than in a hierarchy it is a directory like any other.
+            let is_group = group.0.join(limit).exists();
+            if is_group && fs::write(group.0.join(limit), LIMIT.to_string()).is_ok() {
                 return Some(group);
             }
         }
@@ -57,7 +59,7 @@ fn a_dirty_page_cache_is_written_back_while_memory_is_short() {
     if !can_run() {
         return;
     }
-    let (Some(group), Some(loops)) = (Group::new(), require_loops(2, 384 << 20)) else { return };
+    let (Some(group), Some(loops)) = (Group::new("cache"), require_loops(2, 384 << 20)) else { return };
     let ways = [0, 1].map(|index| format!("--path={}", loops.device(index).display()));
     let serve = Serve::start(&ways);
     let dir = TempDir::new();
@@ -84,7 +86,7 @@ fn memory_is_swapped_to_the_device_and_back() {
     if !can_run() {
         return;
     }
-    let Some(group) = Group::new() else { return };
+    let Some(group) = Group::new("swap") else { return };
     // On a disk: what is in memory could itself be swapped, to this very device, which would wait for itself.
     let dir = TempDir::new();
     let file = dir.file("image", 256 << 20);
