@@ -222,7 +222,7 @@ fn a_deadline_wakes_a_dispatcher_that_sleeps_on_two_queues() {
     one.faults.stall(mpio::path::Stall::Late);
     let soon = Tick::now().after(Duration::from_millis(30));
     lane.submit(one.read(1, 1).with_deadline(soon)).unwrap();
-    let late = next(&mut lane);
-    assert!(matches!(late.result, Err(Error::DeadlineExceeded { .. })), "{late:?}");
+    let ended = next(&mut lane);
+    assert!(matches!(ended.result, Err(Error::DeadlineExceeded { .. })), "{ended:?}");
     one.faults.restore();
 }
