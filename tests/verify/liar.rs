@@ -59,6 +59,8 @@ struct State {
     /// Writes, reads and flushes so far.
     writes: u64,
     reads: u64,
+    /// Flushes that it said to have done.
+    ignored: u64,
     /// Writes kept for later.
     kept: Vec<Kept>,
     /// The first image of each block, once it was replaced.
@@ -91,6 +93,7 @@ impl Liar {
             cached: bytes,
             writes: 0,
             reads: 0,
+            ignored: 0,
             kept: Vec::new(),
             first: BTreeMap::new(),
             life: 0,
@@ -162,7 +165,8 @@ impl State {
         let (writes, kept) = (self.writes, self.writes / 400);
         let goes = match habit {
             Habit::Outages | Habit::GhostAfterOutage => writes.is_multiple_of(400),
-            Habit::IgnoresFlush | Habit::Forgets | Habit::Dies => writes == 1000,
+            Habit::IgnoresFlush => self.ignored == 4 && self.life == 0,
+            Habit::Forgets | Habit::Dies => writes == 1000,
             _ => false,
         };
         if !goes {
@@ -276,7 +280,9 @@ impl Storage for Handle<'_> {
 
     fn flush(&self) -> io::Result<()> {
         self.liar.act(self.life, |state| {
-            if self.liar.habit != Habit::IgnoresFlush || state.writes < 300 {
+            if self.liar.habit == Habit::IgnoresFlush && state.writes >= 300 {
+                state.ignored += 1;
+            } else {
                 let cached = state.cached.clone();
                 state.durable = cached;
             }
