@@ -13,6 +13,11 @@ const LIMIT: u64 = nanos(Duration::from_micros(50));
 /// Longest wait that is learnt from: a night without I/O must not count for a thousand waits.
 const MOST: u64 = nanos(Duration::from_micros(500));
 
+/// To let others run for longer than this is to have lost the core to somebody who has nothing to do with this.
+const USURPED: u64 = nanos(Duration::from_micros(200));
+/// For how long nobody is let run then.
+const WARY: Duration = Duration::from_millis(100);
+
 /// What to do while there is nothing to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pause {
@@ -30,12 +35,16 @@ pub(crate) struct Pulse {
     /// Mean of the last waits, in nanoseconds.
     expected: u64,
     since: Option<Tick>,
+    /// When others were let run, if that was the last thing said.
+    yielded: Option<Tick>,
+    /// Until when others are not let run.
+    wary: Tick,
 }
 
 impl Pulse {
     /// One that expects what another has learnt.
     pub(crate) const fn expecting(nanos: u64) -> Self {
-        Self { expected: nanos, since: None }
+        Self { expected: nanos, since: None, yielded: None, wary: Tick::ZERO }
     }
 
     /// How long a wait is expected to last, in nanoseconds.
@@ -45,6 +54,7 @@ impl Pulse {
 
     /// There was something to do.
     pub(crate) fn busy(&mut self, now: Tick) {
+        self.resumed(now);
         if let Some(since) = self.since.take() {
             let wait = now.nanos_since(since).min(MOST);
             self.expected = (self.expected * 7 + wait) / 8;
@@ -53,13 +63,22 @@ impl Pulse {
 
     /// There is nothing to do.
     pub(crate) fn idle(&mut self, now: Tick) -> Pause {
+        self.resumed(now);
         let waited = now.nanos_since(*self.since.get_or_insert(now));
         if self.expected > WORTH || waited >= LIMIT {
             Pause::Sleep
-        } else if waited < SPIN {
+        } else if waited < SPIN || now < self.wary {
             Pause::Look
         } else {
+            self.yielded = Some(now);
             Pause::Yield
+        }
+    }
+
+    /// Looks how long others ran.
+    fn resumed(&mut self, now: Tick) {
+        if self.yielded.take().is_some_and(|yielded| now.nanos_since(yielded) > USURPED) {
+            self.wary = now.after(WARY);
         }
     }
 }
@@ -87,6 +106,21 @@ mod tests {
             wait(&mut pulse, 10_000);
         }
         assert_eq!(wait(&mut pulse, 10_000), Pause::Look);
+    }
+
+    #[test]
+    fn who_keeps_the_core_is_not_let_run_again_soon() {
+        let micros = |micros: u64| Tick::from_nanos(micros * 1000);
+        let mut pulse = Pulse::default();
+        let pauses = [0, 5, 1_000].map(|at| pulse.idle(micros(at)));
+        assert_eq!(pauses, [Look, Yield, Sleep]);
+        pulse.busy(micros(2_000));
+        pulse.expected = 0;
+        let pauses = [2_000, 2_010, 2_040, 2_060].map(|at| pulse.idle(micros(at)));
+        assert_eq!(pauses, [Look, Look, Look, Sleep]);
+        pulse.busy(micros(150_000));
+        pulse.expected = 0;
+        assert_eq!([150_000, 150_010].map(|at| pulse.idle(micros(at))), [Look, Yield]);
     }
 
     #[test]
