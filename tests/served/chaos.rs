@@ -9,7 +9,7 @@ use crate::mischief::Mischief;
 use crate::mount::Mount;
 use crate::rig::Serve;
 use crate::testing_support::{Loops, TempDir, require_loops, run};
-use crate::tools::{can_run, fio, kernel_errors, kernel_log, mentions, verify};
+use crate::tools::{can_run, fio, kernel_errors, kernel_mark, mentions, verify};
 
 const BYTES: u64 = 192 << 20;
 
@@ -45,7 +45,7 @@ fn live_through(loops: &Loops, hand_off: &str, seconds: u64, seed: u64) {
         ["--queues=2", "--policy=least-queue", "--timeout=150ms", "--no-path=hold:60s"].map(str::to_owned),
     );
     arguments.push(format!("--hand-off={hand_off}"));
-    let mark = kernel_log().len();
+    let mark = kernel_mark();
     let serve = Serve::start(&arguments);
     let device = serve.device().to_owned();
     let attachment = Attachment::of(&device);
@@ -69,7 +69,7 @@ fn live_through(loops: &Loops, hand_off: &str, seconds: u64, seed: u64) {
     assert_eq!(mentions("/proc/mounts", &device), [] as [&str; 0], "still mounted");
     let check = ["-f", "-n", device.to_str().unwrap()];
     assert!(run("fsck.ext4", &check), "the file system is damaged; seed {seed}, {recent:#?}");
-    assert_eq!(kernel_errors(&device, mark), [] as [&str; 0], "seed {seed}, {recent:#?}");
+    assert_eq!(kernel_errors(&device, &mark), [] as [&str; 0], "seed {seed}, {recent:#?}");
     let over = serve.terminate();
     assert_eq!(over.code, Some(0), "{over:#?}");
     assert!(!attachment.stands(), "{} is still attached", device.display());

@@ -99,17 +99,24 @@ pub(crate) fn fio(directory: &Path, seconds: u64) -> Running {
     )
 }
 
-/// What the kernel has logged of failed I/O on a device since `mark`.
-pub(crate) fn kernel_errors(device: &Path, mark: usize) -> Vec<String> {
-    let name = device.file_name().unwrap().to_str().unwrap().to_owned();
+/// What the kernel has logged of failed I/O on a device, or of a damaged file system there, since `mark`.
+pub(crate) fn kernel_errors(device: &Path, mark: &str) -> Vec<String> {
+    let name = device.file_name().unwrap().to_str().unwrap();
+    let names = [format!("dev {name},"), format!("device {name})")];
     let text = kernel_log();
-    let text = text.get(mark..).unwrap_or_default();
-    let is_error = |line: &&str| line.contains("error") && line.contains(&name);
-    text.lines().filter(is_error).map(str::to_owned).collect()
+    // The log is a ring: where the mark is gone, all of it came later.
+    let since = text.rfind(mark).map_or(0, |at| at + mark.len());
+    let is_error = |line: &&str| line.contains("error") && names.iter().any(|name| line.contains(name));
+    text[since..].lines().filter(is_error).map(str::to_owned).collect()
 }
 
-/// The kernel's log; nothing where it cannot be read.
-pub(crate) fn kernel_log() -> String {
+/// The last line of the kernel's log, which has its time.
+pub(crate) fn kernel_mark() -> String {
+    kernel_log().lines().last().unwrap_or_default().to_owned()
+}
+
+/// Nothing where it cannot be read.
+fn kernel_log() -> String {
     let output = Command::new("dmesg").output();
     output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
 }
