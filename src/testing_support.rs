@@ -29,6 +29,18 @@ impl TempDir {
         Self::within(if shm.is_dir() { shm } else { Path::new("/tmp") })
     }
 
+    /// On a medium that moves each sector whole, between whatever loop devices over one file: a file system that gives
+    /// direct I/O to its disk. In memory a read through one of them finds a write through another half done, at any byte.
+    pub(crate) fn on_disk() -> Result<Self, String> {
+        let beside = std::env::current_exe().ok().and_then(|test| Some(test.parent()?.to_owned()));
+        let places = [Some(std::env::temp_dir()), beside, Some("/var/tmp".into())];
+        let found: Vec<_> = places.into_iter().flatten().map(|place| (kind(&place), place)).collect();
+        match found.iter().find(|(kind, _)| DISK_FILE_SYSTEMS.contains(&kind.as_str())) {
+            Some((_, place)) => Ok(Self::within(place)),
+            None => Err(format!("TMPDIR has to be on ext4 or XFS, and there is only {found:?}")),
+        }
+    }
+
     fn within(base: &Path) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -55,6 +67,15 @@ impl TempDir {
         fs::File::create(&path).unwrap().set_len(bytes).unwrap();
         path
     }
+}
+
+/// File systems with direct I/O to their disk, by the names of stat(1).
+const DISK_FILE_SYSTEMS: [&str; 2] = ["ext2/ext3", "xfs"];
+
+/// The kind of file system that a directory is on.
+fn kind(directory: &Path) -> String {
+    let called = Command::new("stat").args(["--file-system", "--format=%T"]).arg(directory).output();
+    called.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
 }
 
 impl Drop for TempDir {
@@ -85,6 +106,12 @@ impl LoopDevice {
     pub(crate) fn node(&self) -> &Path {
         &self.0
     }
+
+    /// Whether its I/O goes past the page cache.
+    fn is_direct(&self) -> bool {
+        let attribute = Path::new("/sys/block").join(self.0.file_name().unwrap()).join("loop/dio");
+        fs::read_to_string(attribute).is_ok_and(|text| text.trim() == "1")
+    }
 }
 
 impl Drop for LoopDevice {
@@ -93,7 +120,7 @@ impl Drop for LoopDevice {
     }
 }
 
-/// Loop devices over one file in memory.
+/// Loop devices over one file, which is [on a disk](TempDir::on_disk).
 #[derive(Debug)]
 pub(crate) struct Loops {
     devices: Vec<LoopDevice>,
@@ -114,15 +141,23 @@ impl Loops {
 
 /// `count` loop devices over one file of `bytes`, or `None` where this machine cannot have them.
 pub(crate) fn require_loops(count: usize, bytes: u64) -> Option<Loops> {
-    let dir = TempDir::in_memory();
-    let file = dir.file("backing", bytes);
-    let devices: Result<Vec<_>, _> = (0..count).map(|_| LoopDevice::attach(&file, &[])).collect();
-    match devices {
-        Ok(devices) => Some(Loops { devices, file, _dir: dir }),
+    match loops(count, bytes) {
+        Ok(loops) => Some(loops),
         Err(reason) => {
             skip(&format!("loop devices cannot be attached here (needs root and losetup): {reason}"));
             None
         }
+    }
+}
+
+fn loops(count: usize, bytes: u64) -> Result<Loops, String> {
+    let dir = TempDir::on_disk()?;
+    let file = dir.file("backing", bytes);
+    let devices: Result<Vec<_>, _> = (0..count).map(|_| LoopDevice::attach(&file, &[])).collect();
+    let devices = devices?;
+    match devices.iter().find(|device| !device.is_direct()) {
+        Some(device) => Err(format!("{} does not keep to direct I/O", device.node().display())),
+        None => Ok(Loops { devices, file, _dir: dir }),
     }
 }
 

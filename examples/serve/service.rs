@@ -159,13 +159,13 @@ fn hint() -> &'static str {
 
 /// Lets clients in, once no predecessor holds the socket.
 fn receive(path: &Path, options: &Options, reception: &Arc<Reception>) -> Result<(), String> {
-    let began = Tick::now();
+    let until = options.claim_timeout.map_or(Tick::MAX, |patience| Tick::now().after(patience));
     let socket = loop {
-        if let Some(socket) = Socket::bind(path)? {
+        if let Some(socket) = Socket::bind(path, until.since(Tick::now()))? {
             break socket;
         }
         let place = path.display();
-        if options.claim_timeout.is_some_and(|patience| Tick::now().since(began) >= patience) {
+        if Tick::now() >= until {
             return Err(format!(
                 "control socket {place}: its server is silent; stop it, or name another socket"
             ));

@@ -13,8 +13,10 @@ use crate::private;
 
 /// Bytes that the kernel has for a socket's name, without the zero at the end (`unix(7)`).
 const LONGEST: usize = 107;
-/// How long a server that holds the socket may take to answer before it counts as silent.
-const GREETING: Duration = Duration::from_secs(2);
+/// How long a server that holds the socket may take to answer before it counts as silent, where nobody has less patience.
+const GREETING: Duration = Duration::from_secs(4);
+/// The least that it is given.
+const LEAST: Duration = Duration::from_millis(10);
 /// How often and with what pause the directory is tried while another server makes its socket there.
 const TRIES: u32 = 500;
 const PAUSE: Duration = Duration::from_millis(20);
@@ -29,17 +31,17 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    /// Makes the socket, and replaces what a dead server left there. `None` if a server holds it that does not answer: one
-    /// that was killed, perhaps, and whose last writes hang. No other thread may make files meanwhile.
+    /// Makes the socket, and replaces what a dead server left there. `None` if a server holds it that does not answer within
+    /// `patience`: one that was killed, perhaps, and whose last writes hang. No other thread may make files meanwhile.
     ///
     /// # Errors
     /// What stands in the way and what to do about it.
-    pub(crate) fn bind(path: &Path) -> Result<Option<Self>, String> {
+    pub(crate) fn bind(path: &Path, patience: Duration) -> Result<Option<Self>, String> {
         let refuse = |problem: String| format!("control socket {}: {problem}", path.display());
-        Self::make(path).map_err(refuse)
+        Self::make(path, patience.clamp(LEAST, GREETING)).map_err(refuse)
     }
 
-    fn make(path: &Path) -> Result<Option<Self>, String> {
+    fn make(path: &Path, patience: Duration) -> Result<Option<Self>, String> {
         let length = path.as_os_str().len();
         if length > LONGEST {
             return Err(format!(
@@ -49,7 +51,7 @@ impl Socket {
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let directory = directory.unwrap_or(Path::new("."));
         let _turn = take_turn(directory)?;
-        match predecessor(path)? {
+        match predecessor(path, patience)? {
             Predecessor::None => {}
             Predecessor::Dead => {
                 fs::remove_file(path).map_err(|error| format!("a leftover cannot be removed: {error}"))?;
@@ -99,7 +101,7 @@ enum Predecessor {
     Silent,
 }
 
-fn predecessor(path: &Path) -> Result<Predecessor, String> {
+fn predecessor(path: &Path, patience: Duration) -> Result<Predecessor, String> {
     let found = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Predecessor::None),
         Err(error) => return Err(format!("it cannot be looked at: {error}")),
@@ -108,7 +110,7 @@ fn predecessor(path: &Path) -> Result<Predecessor, String> {
     if !found.file_type().is_socket() {
         return Err("the file exists and is no socket; remove it, or name another".to_owned());
     }
-    match greet(path) {
+    match greet(path, patience) {
         Ok(Greeting::Answered) => {
             Err("another server answers there; stop it, or name another socket".to_owned())
         }
@@ -125,21 +127,21 @@ enum Greeting {
 }
 
 /// Sees whether anybody answers, on a thread of its own: a server whose backlog is full holds up whoever connects.
-fn greet(path: &Path) -> io::Result<Greeting> {
+fn greet(path: &Path, patience: Duration) -> io::Result<Greeting> {
     let (sender, answer) = channel();
     let path = path.to_owned();
     thread::Builder::new().name("serve-greet".to_owned()).spawn(move || {
-        let _ = sender.send(converse(&path));
+        let _ = sender.send(converse(&path, patience));
     })?;
-    match answer.recv_timeout(GREETING * 2) {
+    match answer.recv_timeout(patience) {
         Ok(greeting) => greeting,
         Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Ok(Greeting::Silence),
     }
 }
 
-fn converse(path: &Path) -> io::Result<Greeting> {
+fn converse(path: &Path, patience: Duration) -> io::Result<Greeting> {
     let mut stream = UnixStream::connect(path)?;
-    stream.set_read_timeout(Some(GREETING))?;
+    stream.set_read_timeout(Some(patience))?;
     // What goes wrong from here on is silence: somebody has the socket open.
     let asked = stream.write_all(b"help\n").and_then(|()| stream.read(&mut [0; 64]));
     Ok(if asked.is_ok_and(|bytes| bytes > 0) { Greeting::Answered } else { Greeting::Silence })

@@ -17,6 +17,12 @@ DEVICE is a block device or a file; the portion that is used is OVERWRITTEN. A d
 is mounted or in use is refused, and data that is neither zeroes nor verify's own is only
 overwritten with --destroy.
 
+It assumes that the medium moves each block at least in whole sectors of 512 bytes, also
+for a read that meets a write. A disk and a file system's direct I/O to a disk do. A file
+in memory (tmpfs) behind more than one loop device does not, nor does buffered I/O, nor
+memory that is written in steps of 64 bytes (pmem without BTT): there it tells of blocks
+that hold what it did not write, and nothing is wrong.
+
 Options:
   --seconds N         how long the load runs (default 30; 0: only write or check all blocks)
   --threads N         threads that read and write, 1 to 1024 (default 8)

@@ -52,7 +52,7 @@ impl Freezable {
     }
 
     fn new() -> Result<Self, String> {
-        let dir = TempDir::in_memory();
+        let dir = TempDir::on_disk()?;
         let image = dir.file("image", IMAGE);
         let below = LoopDevice::attach(&image, &[])?;
         let mount = Mount::new(below.node(), &dir.path().join("mount"))?;

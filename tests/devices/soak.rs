@@ -31,7 +31,7 @@ const FENCES: [Fence; 4] = [
 fn nothing_is_lost_doubled_or_overwritten_while_every_path_fails_in_every_way() {
     let Some(loops) = require_loops(FENCES.len(), BLOCKS * u64::from(BLOCK_SIZE)) else { return };
     let seed = number("MPIO_SOAK_SEED").unwrap_or_else(|| Tick::now().as_nanos());
-    let length = Duration::from_secs(number("MPIO_SOAK_SECONDS").unwrap_or(12));
+    let length = Duration::from_secs(number("MPIO_SOAK_SECONDS").unwrap_or(6));
     println!("MPIO_SOAK_SEED={seed} (timing differs from run to run all the same)");
     let mut soak = Soak::new(&loops, seed);
     soak.run(length);

@@ -3,7 +3,7 @@
 use std::fs::Permissions;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Command, Output, Stdio};
 use std::{fs, str};
 
@@ -177,16 +177,18 @@ fn a_socket_is_taken_over_from_a_dead_server_alone() {
     let listener = UnixListener::bind(&socket).unwrap();
     // A server that is dying answers nobody: it is waited for.
     refused(&[&path[..], &["--control", &socket]].concat(), CANNOT_START, &["silent"]);
-    // Those that nobody answered are gone, and still in its backlog.
-    listener.set_nonblocking(true).unwrap();
-    while listener.accept().is_ok() {}
-    listener.set_nonblocking(false).unwrap();
+    // Whoever greets is answered, however late, and those that gave up too, which are still in its backlog.
     let answering = in_background(move || {
-        let (mut stream, _) = listener.accept().unwrap();
-        stream.read_exact(&mut [0; 5]).unwrap();
-        stream.write_all(b"{}\n").unwrap();
+        for stream in listener.incoming() {
+            let (mut stream, mut said) = (stream.unwrap(), [0; 5]);
+            if stream.read_exact(&mut said).is_ok() && said != *b"help\n" {
+                break;
+            }
+            let _ = stream.write_all(b"{}\n");
+        }
     });
-    refused(&[&path[..], &["--control", &socket]].concat(), CANNOT_START, &["another server"]);
+    refused(&["--path", "/nonexistent", "--control", &socket], CANNOT_START, &["another server"]);
+    UnixStream::connect(&socket).unwrap().write_all(b"over\n").unwrap();
     answering.recv().unwrap();
     let live = socket;
     // Its file is left, and replaced.

@@ -33,7 +33,7 @@ fn survive(hand_off: &str) {
     }
     let Some(loops) = require_loops(4, BYTES) else { return };
     let seed = number("MPIO_SOAK_SEED").unwrap_or(20);
-    let seconds = number("MPIO_SOAK_SECONDS").unwrap_or(15);
+    let seconds = number("MPIO_SOAK_SECONDS").unwrap_or(8);
     println!("MPIO_SOAK_SEED={seed} (timing differs from run to run all the same)");
     live_through(&loops, hand_off, seconds, seed);
 }

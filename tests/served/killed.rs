@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::mount::Mount;
 use crate::rig::{Serve, until};
-use crate::testing_support::{LoopDevice, TempDir, require_loops};
+use crate::testing_support::{LoopDevice, TempDir, require_loops, skip};
 use crate::tools::{Running, can_run, verify};
 
 const BYTES: u64 = 48 << 20;
@@ -41,7 +41,7 @@ impl Stage {
 fn load(device: &str) -> Running {
     verify(
         Path::new(device),
-        &["--size=24M", "--threads=8", "--seconds=8", "--patience=100s", "--flush-every=100ms"],
+        &["--size=24M", "--threads=8", "--seconds=6", "--patience=100s", "--flush-every=100ms"],
     )
 }
 
@@ -109,7 +109,10 @@ fn the_writes_of_a_predecessor_that_was_killed_while_its_paths_hung_are_waited_o
     if !can_run() {
         return;
     }
-    let dir = TempDir::in_memory();
+    let dir = match TempDir::on_disk() {
+        Ok(dir) => dir,
+        Err(reason) => return skip(&reason),
+    };
     let below = LoopDevice::attach(&dir.file("image", BYTES * 2), &[]).unwrap();
     let mount = Mount::new(below.node(), &dir.path().join("mount")).unwrap();
     let file = mount.path().join("storage");

@@ -4,13 +4,19 @@ use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::time::Duration;
 
 use crate::error::Error;
+use crate::os;
+use crate::time::Tick;
 
 use super::protocol::{Answer, WRITE_HEAD};
 use super::sys;
+use super::verdict::Look;
 
 const NODE: &str = "/dev/fuse";
+/// How long a look waits at most.
+const MOMENT: Duration = Duration::from_millis(10);
 
 /// A channel of a connection to the kernel. When the last one is closed the kernel ends the connection and answers
 /// whatever is open with an error.
@@ -42,6 +48,15 @@ impl Channel {
     /// Reads a request: so many bytes, the first of them in `head`. `WouldBlock` if there is none.
     pub(super) fn receive(&self, head: &mut [u8; WRITE_HEAD], rest: &mut [u8]) -> io::Result<usize> {
         (&self.file).read_vectored(&mut [IoSliceMut::new(head), IoSliceMut::new(rest)])
+    }
+
+    /// Waits a moment for the connection to be over, then reads.
+    pub(super) fn look(&self, head: &mut [u8; WRITE_HEAD], rest: &mut [u8]) -> Look {
+        let mut entries = [os::polled(Some(self.as_fd()))];
+        os::sleep_on(&mut entries, Some(Tick::now().after(MOMENT)));
+        let [entry] = entries;
+        let is_over = entry.revents & libc::POLLERR != 0;
+        Look { is_over, read: self.receive(head, rest) }
     }
 
     /// Answers a request. The kernel takes an answer whole or not at all.

@@ -57,7 +57,7 @@ pub(super) fn start(device: LoopDevice, standing: &Arc<Standing>) -> Result<(), 
 fn keep(device: &File, standing: &Standing) {
     while standing.errand() == Errand::Sync {
         match device.sync_all() {
-            Ok(()) => return,
+            Ok(()) => return standing.let_go(),
             Err(error) => standing.unsynced(error),
         }
     }

@@ -56,6 +56,7 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 mod timeouts;
+mod verdict;
 mod worker;
 
 pub use buffers::Buffers;

@@ -32,6 +32,8 @@ enum Hold {
     Open,
     /// It is to be closed, after what is cached was written.
     Closing,
+    /// What was cached is written, and it is closed on our side.
+    Closed,
     /// It was to be closed, and what is cached could not be written.
     Unsynced(io::Error),
 }
@@ -71,7 +73,7 @@ impl Standing {
             state.serving = state.serving.saturating_sub(1);
             let why = match (why, &state.hold) {
                 // Nothing is detached that is held: the kernel ended the connection without a word, as its time limits do.
-                (Ended::Detached, Hold::Open | Hold::Unsynced(_)) => Ended::Aborted,
+                (Ended::Detached, Hold::Open | Hold::Closing | Hold::Unsynced(_)) => Ended::Aborted,
                 (why, _) => why,
             };
             state.ended.get_or_insert(why);
@@ -94,6 +96,11 @@ impl Standing {
         let waited = self.changed.wait_while(self.state(), idle);
         let state = waited.unwrap_or_else(PoisonError::into_inner);
         if state.serving > 0 { Errand::Sync } else { Errand::Close }
+    }
+
+    /// What is cached was written: the keeper is about to close the loop device.
+    pub(super) fn let_go(&self) {
+        self.change(|state| state.hold = Hold::Closed);
     }
 
     /// What is cached could not be written: the keeper keeps the loop device.
@@ -158,10 +165,19 @@ mod tests {
     }
 
     #[test]
+    fn what_ends_while_the_cache_is_written_was_not_detached() {
+        let standing = held();
+        assert!(standing.stop("it", NOW).is_err());
+        standing.leave(Ended::Detached);
+        assert_eq!(standing.ended_within(NOW), Some(Ended::Aborted));
+    }
+
+    #[test]
     fn what_was_let_go_is_detached_when_the_last_thread_has_left() {
         let standing = held();
         assert!(standing.stop("it", NOW).unwrap_err().to_string().contains("served on"));
         assert_eq!(standing.errand(), Errand::Sync);
+        standing.let_go();
         standing.leave(Ended::Detached);
         assert!(standing.stop("it", NOW).is_err(), "a thread serves");
         standing.leave(Ended::Detached);

@@ -19,6 +19,7 @@ use super::server::Ended;
 use super::shape::Shape;
 use super::station::Station;
 use super::tasks::{Task, Tasks, Work, Zeroing};
+use super::verdict::verdict;
 use crate::volume::pulse::{Pause, Pulse};
 
 /// Requests that are read before those under way are looked after.
@@ -161,9 +162,9 @@ impl<S: Station> Worker<S> {
                     Some(libc::EAGAIN) => break,
                     // A request was withdrawn as it was read, or a signal came.
                     Some(libc::ENOENT | libc::EINTR) => continue,
-                    // The last user of the file is gone. After an abort it is ECONNABORTED.
-                    Some(libc::ENODEV) => return Err(Ended::Detached),
-                    Some(libc::ECONNABORTED) => return Err(Ended::Aborted),
+                    Some(libc::ENODEV | libc::ECONNABORTED) => {
+                        return Err(verdict(&error, || channel.look(&mut self.head, &mut self.staging)));
+                    }
                     _ => return Err(Ended::Failed(format!("reading a request from /dev/fuse: {error}"))),
                 },
             };
