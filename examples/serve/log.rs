@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// Lines that wait to be written before further ones are lost.
 const BACKLOG: usize = 1024;
 /// How long to wait at the end for what is not yet written.
-const LAST_LINES: Duration = Duration::from_secs(1);
+const LAST_LINES: Duration = Duration::from_secs(10);
 
 pub(crate) struct Log {
     lines: SyncSender<Entry>,

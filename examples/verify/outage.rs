@@ -81,14 +81,14 @@ impl Rig<'_> {
         let failing = Tick::now().since(since);
         let failing_here = Tick::now().since(since.max(open.opened));
         let answers = open.storage.as_deref().is_some_and(|storage| self.probe(storage, &mut desk).is_ok());
-        if answers && failing >= self.patience {
+        if answers && failing_here < GRACE {
+            if failing < self.patience {
+                return Ok(());
+            }
             let span = failing.as_secs();
             return Err(Stop::Gone(format!(
                 "I/O has failed for {span} s, though reads are answered: {error}"
             )));
-        }
-        if answers && failing_here < GRACE {
-            return Ok(());
         }
         // The old one is closed first: it may be what keeps the device from coming back.
         open.storage = None;

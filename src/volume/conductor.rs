@@ -142,10 +142,6 @@ impl Conductor {
         while let Some(action) = self.supervisor.take_action() {
             self.carry_out(action);
         }
-        if self.supervisor.is_closed() {
-            // From here on it is the paths' threads that hold it up.
-            self.closing.clear();
-        }
         if let Some(snapshot) = self.supervisor.take_snapshot() {
             self.shared.snapshot.store(snapshot);
             for line in &self.lines {
@@ -156,7 +152,7 @@ impl Conductor {
             self.tell(&event);
         }
         if self.supervisor.is_closed() {
-            // What is left is the helpers'.
+            // Everyone was told. From here on it is the paths' threads that hold it up.
             self.closing.clear();
         }
         self.supervisor.next_deadline()

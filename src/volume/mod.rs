@@ -121,9 +121,7 @@ impl Volume {
     /// As [`add_path`](Self::add_path).
     pub fn add_path_with(&self, options: PathOptions, path: impl Path) -> Result<PathId, Error> {
         // One that comes later is refused when it joins.
-        if self.inner.shared.snapshot.load().phase != Phase::Open {
-            return Err(Error::Closed { fate: Fate::NotSent });
-        }
+        self.check_open()?;
         let name = helper::name(&path);
         let patience = Patience::new(self.inner.connect_timeout);
         let (helper, connected) = helper::start(path, self.inner.queue_count)?;
@@ -150,6 +148,7 @@ impl Volume {
     /// # Errors
     /// If the volume is closed.
     pub fn set_policy(&self, policy: impl MakePolicy) -> Result<(), Error> {
+        self.check_open()?;
         self.tell(Message::SetPolicy(Arc::new(policy)))
     }
 
@@ -176,6 +175,13 @@ impl Volume {
         // A volume that is closed already drops the message, and so settles.
         let _ = self.tell(Message::Close(Tick::now().after(grace), settling));
         settled
+    }
+
+    fn check_open(&self) -> Result<(), Error> {
+        match self.inner.shared.snapshot.load().phase {
+            Phase::Open => Ok(()),
+            Phase::Closing(_) => Err(Error::Closed { fate: Fate::NotSent }),
+        }
     }
 
     fn tell(&self, message: Message) -> Result<(), Error> {

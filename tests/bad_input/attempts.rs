@@ -1,9 +1,9 @@
 //! Paths that do with attempts what they must not.
 
 use mpio::path::{Fault, FenceGrade, QueueIndex};
-use mpio::{Cause, Error, Fate, Memory, Request};
+use mpio::{Cause, Error, Fate, Memory, NoPath, Request};
 
-use crate::rig::{Pair, Rig, assert_says, extent};
+use crate::rig::{BOUND, Pair, Rig, assert_says, extent};
 use crate::script::{Answer, BLOCK, Place, Script, TRANSFER, medium};
 
 const UNKNOWN: Fault = Fault::Unknown { cause: Cause::Timeout, fence: None };
@@ -44,8 +44,8 @@ fn an_attempt_of_another_path_is_not_taken_from_this_one() {
 fn an_attempt_of_another_queue_is_not_taken_in_this_one() {
     // The first attempts of two queues have the same place and generation.
     let script = Script::new("lun", "a", &medium());
-    let mut rig =
-        Rig::new(crate::rig::builder().queues(2).path(crate::scripted::Scripted::new("only", &script)));
+    let builder = crate::rig::builder().queues(2).no_path(NoPath::hold(BOUND));
+    let mut rig = Rig::new(builder.path(crate::scripted::Scripted::new("only", &script)));
     let mut other = rig.volume.take_queue(QueueIndex(1)).unwrap();
     let mut ended = Vec::new();
     rig.serves();
@@ -154,7 +154,8 @@ fn what_no_path_can_do_fails_with_the_reason() {
         [(Answer::Bytes(0), "short transfer"), (Answer::Bytes(u32::MAX), "the path's code failed")]
     {
         let script = Script::new("lun", "a", &medium());
-        let mut rig = Rig::single(&script);
+        let builder = crate::rig::builder().no_path(NoPath::hold(BOUND));
+        let mut rig = Rig::new(builder.path(crate::scripted::Scripted::new("only", &script)));
         script.answer_all(answer);
         let cookie = rig.start_read(0, 4);
         let error = rig.failure(cookie);
@@ -241,6 +242,7 @@ fn a_volume_whose_only_path_takes_no_attempts_fails_requests() {
     assert_eq!(error.fate(), Fate::NotSent);
     assert_says(&rig.event(&["only", "down"]), &["takes no attempts"]);
     script.answer_all(Answer::Serve);
+    rig.recovers();
     rig.serves();
     rig.finish(&[&script]);
 }
@@ -258,6 +260,7 @@ fn a_path_that_connects_and_sends_nothing_fails_requests_in_bounded_time() {
     // It is not asked again and again without pause.
     assert!(script.calls(Place::Connect) < 200, "{} connections", script.calls(Place::Connect));
     script.answer_all(Answer::Serve);
+    rig.recovers();
     rig.serves();
     rig.finish(&[&script]);
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mpio::path::BlockDevice;
-use mpio::{NoPath, Volume};
+use mpio::{NoPath, Volume, VolumeBuilder};
 
 use crate::meddling::Meddling;
 use crate::rig::{BOUND, Rig, assert_says, builder, rank, refusal};
@@ -21,6 +21,11 @@ fn device(path: impl Into<PathBuf>) -> BlockDevice {
 
 fn node(path: &Path) -> BlockDevice {
     BlockDevice::new(path).claim_timeout(Duration::ZERO)
+}
+
+/// A volume that does not hold it against a real disk that it is slow.
+fn steady() -> VolumeBuilder {
+    builder().suspect_after(BOUND).no_path(NoPath::hold(BOUND))
 }
 
 /// A path that waits for a claim that is about to be free.
@@ -67,21 +72,21 @@ fn what_is_no_device_is_refused_with_what_to_do() {
     refused(|| device(dir.path()), &["is a directory; name a block device or a regular file"]);
     refused(|| device("/dev/null"), &["/dev/null: is a character device; name a block device"]);
     let empty = dir.file("empty", 0);
-    refused(|| device(&empty), &["empty: has no bytes; give it a size first"]);
+    refused(|| patient(&empty), &["empty: has no bytes; give it a size first"]);
     let tiny = dir.file("tiny", 100);
-    refused(|| device(&tiny), &["capacity 0", "at least one block"]);
+    refused(|| patient(&tiny), &["capacity 0", "at least one block"]);
 }
 
 #[test]
 fn settings_of_a_device_that_make_no_sense_are_refused() {
     let dir = TempDir::new();
     let file = dir.file("disk", SIZE);
-    refused(|| device(&file).depth(0), &["depth: 0 is not within 1 to 65536"]);
-    refused(|| device(&file).depth(u32::MAX), &["depth: 4294967295 is not within 1 to 65536"]);
+    refused(|| patient(&file).depth(0), &["depth: 0 is not within 1 to 65536"]);
+    refused(|| patient(&file).depth(u32::MAX), &["depth: 4294967295 is not within 1 to 65536"]);
     for size in [0, 1000, 1 << 17] {
-        refused(|| device(&file).block_size(size), &["must be a power of two from 512 to 65536"]);
+        refused(|| patient(&file).block_size(size), &["must be a power of two from 512 to 65536"]);
     }
-    let _free = build(device(&file)).unwrap();
+    let _free = build(patient(&file)).unwrap();
 }
 
 #[test]
@@ -92,7 +97,7 @@ fn one_file_named_twice_is_refused_and_then_free() {
     std::os::unix::fs::symlink(&file, &link).unwrap();
     let text = refusal(builder().path(device(&file)).path(device(&link)).build());
     assert_says(&text, &["is claimed by this process already", "name each path once"]);
-    let mut rig = Rig::new(builder().path(patient(&file)));
+    let mut rig = Rig::new(steady().path(patient(&file)));
     let text = refusal(rig.volume.add_path(device(&link)));
     assert_says(&text, &["link: is claimed by this process already", "within 0 ms"]);
     rig.serves();
@@ -111,7 +116,7 @@ fn a_failure_of_another_path_leaves_the_claim_free() {
 fn a_path_that_is_refused_leaves_its_claim_free() {
     let dir = TempDir::new();
     let (file, other) = (dir.file("disk", SIZE), dir.file("other", SIZE));
-    let mut rig = Rig::new(builder().path(device(&file)));
+    let mut rig = Rig::new(steady().path(device(&file)));
     let text = refusal(rig.volume.add_path(device(&other)));
     assert_says(&text, &["other: leads to another device (file."]);
     let second = build(patient(&other)).unwrap();
@@ -126,7 +131,7 @@ fn a_path_that_is_refused_leaves_its_claim_free() {
 fn a_removed_path_leaves_its_claim_free_when_that_has_settled() {
     let dir = TempDir::new();
     let file = dir.file("disk", SIZE);
-    let mut rig = Rig::new(builder().path(device(&file)));
+    let mut rig = Rig::new(steady().path(device(&file)));
     rig.serves();
     for _ in 0..8 {
         let only = rig.volume.status().paths[0].id;
@@ -145,7 +150,7 @@ fn dropping_everything_with_requests_out_leaves_the_claim_free() {
     let dir = TempDir::new();
     let file = dir.file("disk", SIZE);
     for _ in 0..8 {
-        let mut rig = Rig::new(builder().path(patient(&file)));
+        let mut rig = Rig::new(steady().path(patient(&file)));
         for block in 0..16 {
             rig.start_write(block, 1, 1);
         }
@@ -163,7 +168,7 @@ fn a_panic_at_an_event_is_told_and_the_claim_stays_with_what_may_still_be_under_
     let file = dir.file("disk", SIZE);
     let script = Script::new("lun", "a", &medium());
     let path = Meddling { inner: device(&file), script: script.clone() };
-    let mut rig = Rig::new(builder().no_path(NoPath::hold(BOUND)).path(path));
+    let mut rig = Rig::new(steady().path(path));
     rig.serves();
     if script.calls(Place::Event) == 0 {
         return skip("io_uring is not available here");
@@ -191,6 +196,7 @@ fn a_file_that_shrinks_takes_its_path_down_until_it_has_its_size_again() {
     assert!(error.contains("no path left") || error.contains("failed"), "{error}");
     rig.event(&["disk", "down", "512 blocks", "2048"]);
     resize(SIZE);
+    rig.recovers();
     rig.write(beyond, 8, 7);
     assert_eq!(rig.read(beyond, 8), 7);
     rig.finish(&[]);
@@ -202,7 +208,7 @@ fn two_loop_devices_over_one_file_are_two_paths_and_one_named_twice_is_not() {
     let (first, second) = (loops.device(0), loops.device(1));
     let twice = builder().path(node(first)).path(node(first));
     assert_says(&refusal(twice.build()), &["is claimed by this process already", "name each path once"]);
-    let mut rig = Rig::new(builder().path(node(first).claim_timeout(BOUND)).path(node(second)));
+    let mut rig = Rig::new(steady().path(node(first).claim_timeout(BOUND)).path(node(second)));
     rig.serves();
     let text = refusal(rig.volume.add_path(node(second)));
     assert_says(&text, &["is claimed by this process already"]);

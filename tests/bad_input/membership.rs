@@ -251,6 +251,7 @@ fn a_path_that_connects_anew_to_something_else_stays_down() {
         assert_says(&rig.failure(read).to_string(), &["no path left"]);
         rig.event(&["only", "down", says]);
         script.clone().describe(|description| *description = good);
+        rig.recovers();
         rig.serves();
         rig.finish(&[&script]);
     }
@@ -305,6 +306,7 @@ fn every_path_in_standby_leaves_requests_to_the_no_path_rule() {
     let write = rig.start_write(0, 1, 1);
     assert_says(&rig.failure(write).to_string(), &["no path left after"]);
     script.answer_all(Answer::Serve);
+    rig.recovers();
     rig.serves();
     rig.finish(&[&script]);
 }

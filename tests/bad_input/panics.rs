@@ -57,6 +57,7 @@ fn a_path_that_never_opens_leaves_requests_to_the_no_path_rule() {
         assert_says(&rig.failure(cookie).to_string(), &["no path left after"]);
         rig.event(&["only", "down"]);
         script.well(Place::Open);
+        rig.recovers();
         rig.serves();
         rig.finish(&[&script]);
     }
@@ -136,7 +137,7 @@ fn a_panic_on_cancelling_as_the_queue_is_dropped_leaves_no_path_behind() {
 
 #[test]
 fn a_panic_on_probing_keeps_the_path_down_until_it_answers() {
-    let mut pair = Pair::new();
+    let mut pair = Pair::patient();
     pair.bad.always(Place::Probe, Act::Panic);
     pair.bad.answer(Answer::Fail(Fault::Unknown { cause: Cause::Disconnected, fence: None }));
     let read = pair.rig.start_read(0, 2);
@@ -202,7 +203,8 @@ fn a_panic_in_a_destructor_stays_where_it_is() {
 #[test]
 fn a_panic_in_one_queue_leaves_the_path_to_the_others_after_it_connects_anew() {
     let script = Script::new("lun", "a", &medium());
-    let mut rig = Rig::new(builder().queues(2).path_with(PathOptions::new(), Scripted::new("only", &script)));
+    let builder = builder().queues(2).no_path(NoPath::hold(crate::rig::BOUND));
+    let mut rig = Rig::new(builder.path_with(PathOptions::new(), Scripted::new("only", &script)));
     let mut other = rig.volume.take_queue(QueueIndex(1)).unwrap();
     let mut ended = Vec::new();
     rig.serves();

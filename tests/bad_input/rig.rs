@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use mpio::path::QueueIndex;
+use mpio::path::{AccessState, QueueIndex};
 use mpio::policy::Failover;
 use mpio::{
-    BlockCount, Buffer, Completion, Cookie, Durability, Error, Event, Events, Extent, Lba, Memory, NoPath,
-    PathOptions, Pool, Queue, Request, Tick, Volume, VolumeBuilder,
+    BlockCount, Buffer, Completion, Cookie, Durability, Error, Event, Events, Extent, Health, Lba, Memory,
+    NoPath, PathOptions, PathStatus, Pool, Queue, Request, Tick, Volume, VolumeBuilder,
 };
 
 use crate::script::{BLOCK, Medium, Place, Script, TRANSFER, medium};
@@ -134,7 +134,22 @@ impl Rig {
         panic!("{what}: not after {TURNS} turns; events were {told:#?}");
     }
 
+    /// Waits until every path can be used again.
+    #[track_caller]
+    pub(crate) fn recovers(&mut self) {
+        self.until("recovering", |rig| {
+            let paths = rig.volume.status().paths;
+            let usable =
+                |path: &PathStatus| path.health == Health::Up && path.access == AccessState::Optimized;
+            paths.iter().all(usable).then_some(())
+        });
+    }
+
     pub(crate) fn turn(&mut self) {
+        if self.queue.is_finished() {
+            // Then it does not sleep.
+            std::thread::park_timeout(TURN);
+        }
         self.queue.wait(Some(Tick::now().after(TURN)), &mut self.completions);
         self.listen();
     }
@@ -247,12 +262,21 @@ impl Pair {
 
     /// The scripts of both are changed before the volume is built.
     pub(crate) fn with(change: impl FnOnce(&Script, &Script)) -> Self {
+        Self::of(builder(), change)
+    }
+
+    /// One that does not hold silence against a path.
+    pub(crate) fn patient() -> Self {
+        Self::of(builder().suspect_after(BOUND), |_, _| {})
+    }
+
+    fn of(builder: VolumeBuilder, change: impl FnOnce(&Script, &Script)) -> Self {
         let medium: Medium = medium();
         let bad = Script::new("lun", "a", &medium);
         let good = Script::new("lun", "b", &medium);
         change(&bad, &good);
         let rig = Rig::new(
-            builder()
+            builder
                 .path_with(rank(0), Scripted::new("bad", &bad))
                 .path_with(rank(1), Scripted::new("good", &good)),
         );

@@ -1,7 +1,7 @@
 //! Volumes over real loop devices. Needs root, losetup, mkfs.ext4, mount and fsfreeze; where they are missing a test says
 //! that it is skipped, or fails if `MPIO_REQUIRE=all`.
 //!
-//! `MPIO_SOAK_SECONDS`: how long the soak test runs, 12 s unless set. `MPIO_SOAK_SEED`: its seed.
+//! `MPIO_SOAK_SECONDS`: how long the soak test runs, 6 s unless set. `MPIO_SOAK_SEED`: its seed.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 

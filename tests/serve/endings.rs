@@ -56,7 +56,7 @@ fn each_way_to_ask_ends_it_in_good_order() {
         // Left in the page cache.
         open(&device).write_all_at(&[way.as_bytes()[0]; BLOCK], 0).unwrap();
         if way == "quit" {
-            assert_eq!(serve.must("quit")["in_use"], serde_json::json!([]));
+            serve.must("quit");
         } else {
             serve.signal(way);
         }
@@ -121,7 +121,7 @@ fn a_second_signal_ends_it_at_once() {
     serve.signal("TERM");
     serve.over().with(4);
     assert!(user.read_at(&mut [0; BLOCK], BYTES / 2).is_err(), "I/O fails");
-    assert!(backing.is_free());
+    until("the claim stays", || backing.is_free());
     drop(user);
     until("the device stays", || !is_attached(&device));
 }
@@ -216,7 +216,7 @@ fn an_aborted_connection_ends_it_as_a_failure() {
     over.with(1);
     assert!(over.log.contains("aborted"), "{over:#?}");
     until("the device stays", || !is_attached(&device));
-    assert!(backing.is_free());
+    until("the claim stays", || backing.is_free());
 }
 
 #[test]

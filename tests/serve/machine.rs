@@ -30,9 +30,9 @@ fn without_root_it_says_so() {
     let dir = TempDir::in_memory();
     let file = dir.file("file", 1 << 20);
     fs::set_permissions(&file, Permissions::from_mode(0o666)).unwrap();
-    // Where anybody may run it.
+    // Where anybody may run it. Another process makes it: one that a test starts meanwhile would have it open for writing.
     let copy = dir.path().join("serve");
-    fs::copy(program(), &copy).unwrap();
+    assert!(run("cp", &[program().to_str().unwrap(), copy.to_str().unwrap()]));
     let output = Command::new(copy).arg("--path").arg(file).uid(NOBODY).gid(NOBODY).output().unwrap();
     refused(&output, &["not root"]);
 }

@@ -38,11 +38,19 @@ impl Stage {
     }
 }
 
+/// Until it is told to end.
 fn load(device: &str) -> Running {
     verify(
         Path::new(device),
-        &["--size=24M", "--threads=8", "--seconds=6", "--patience=100s", "--flush-every=100ms"],
+        &["--size=24M", "--threads=8", "--seconds=600", "--patience=100s", "--flush-every=100ms"],
     )
+}
+
+/// Ends the load when it has gone on for a while, over the device as it is now; its verdict.
+fn conclude(serve: &Serve, mut load: Running) -> String {
+    wait_for_load(serve, &mut load);
+    load.interrupt();
+    load.succeed()
 }
 
 /// Whether a process has `node` open.
@@ -71,9 +79,13 @@ fn told_flushes(verdict: &str) -> u64 {
 
 /// Waits until the load has written so much more.
 fn wait_for_load(serve: &Serve, load: &mut Running) {
-    let completed = || serve.must("stats")["all_paths"]["completed"].as_u64().unwrap();
-    let enough = completed() + 2000;
-    until("the load does not get on", || completed() >= enough || load.is_over());
+    let enough = completed(serve) + 2000;
+    until("the load does not get on", || completed(serve) >= enough || load.is_over());
+    assert!(!load.is_over(), "the load has ended early");
+}
+
+fn completed(serve: &Serve) -> u64 {
+    serve.must("stats")["all_paths"]["completed"].as_u64().unwrap()
 }
 
 #[test]
@@ -94,13 +106,13 @@ fn what_was_flushed_before_a_kill_is_there_after_it() {
         assert_eq!(over.code, None, "{over:#?}");
         serve = stage.start();
     }
-    let verdict = load.succeed();
+    let verdict = conclude(&serve, load);
     assert!(verdict.contains("outages"), "{verdict}");
     println!("{verdict}");
     // What a killed server has written is in this machine's memory all the same: that it was flushed, only the paths tell.
-    // The kernel makes one of several that come together.
+    // The kernel makes one of several that come together, and the volume sends none where nothing was written.
     let (asked, done) = (told_flushes(&verdict), flushes(&ways) - before);
-    assert!(asked > 0 && done >= asked / 2, "{asked} flushes, of which {done} came to the paths");
+    assert!(asked > 0 && done >= asked / 8, "{asked} flushes, of which {done} came to the paths");
     assert_eq!(serve.terminate().code, Some(0));
 }
 
@@ -124,8 +136,11 @@ fn the_writes_of_a_predecessor_that_was_killed_while_its_paths_hung_are_waited_o
     let mut load = load(&device);
     wait_for_load(&serve, &mut load);
     assert!(mount.set("--freeze"));
-    let stuck = || serve.must("stats")["all_paths"]["in_flight"].as_u64().unwrap() > 0;
-    until("nothing hangs", stuck);
+    let mut before = 0;
+    until("nothing hangs", || {
+        let last = std::mem::replace(&mut before, completed(&serve));
+        last == before && serve.must("stats")["all_paths"]["in_flight"].as_u64().unwrap() > 0
+    });
     // What hangs keeps the process from ending, and its device with it: the next one is started meanwhile.
     serve.signal("KILL");
     let next = stage.launch_beside();
@@ -137,6 +152,6 @@ fn the_writes_of_a_predecessor_that_was_killed_while_its_paths_hung_are_waited_o
     let over = serve.over();
     assert_eq!(over.code, None, "{over:#?}");
     let serve = next.serving();
-    println!("{}\n{}", load.succeed(), serve.log());
+    println!("{}\n{}", conclude(&serve, load), serve.log());
     assert_eq!(serve.terminate().code, Some(0));
 }

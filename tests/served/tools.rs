@@ -38,6 +38,12 @@ impl Running {
         self.child.as_mut().unwrap().try_wait().unwrap().is_some()
     }
 
+    /// As Ctrl-C does.
+    pub(crate) fn interrupt(&self) {
+        let id = self.child.as_ref().unwrap().id().to_string();
+        assert!(run("kill", &["-INT", &id]), "{} cannot be interrupted", self.name);
+    }
+
     /// Waits for its end, which must be a success; what it said.
     pub(crate) fn succeed(mut self) -> String {
         let output = self.child.take().unwrap().wait_with_output().unwrap();

@@ -217,7 +217,7 @@ fn what_ends_before_a_full_queue_wakes_its_submitter() {
     let mut lane = rig.served().submitter(8).unwrap();
     rig.fill(&mut lane);
     let mut completions = Vec::new();
-    let deadline = Tick::now().after(std::time::Duration::from_millis(1));
+    let deadline = Tick::now().after(std::time::Duration::from_millis(500));
     for request in [rig.read(7).with_deadline(deadline), rig.read(8)] {
         lane.submit(request).unwrap();
         rig.turn();
