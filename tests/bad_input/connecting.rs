@@ -123,7 +123,7 @@ fn a_path_that_hangs_on_connecting_anew_is_gone_only_when_its_code_returns() {
     gate.arrival();
     let bad = pair.rig.volume.status().paths[0].id;
     let settled = pair.rig.volume.remove_path(bad).unwrap();
-    pair.rig.event(&["bad", "removed"]);
+    pair.rig.event(&["bad", "is being removed"]);
     pair.rig.serves();
     assert!(!settled.is_settled());
     gate.open();

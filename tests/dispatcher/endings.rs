@@ -36,11 +36,11 @@ fn closing_the_volume_ends_every_request_once() {
     }
     rig.faults.restore();
     assert!(settled.wait(LONG));
-    while !lane.is_empty() {
+    while !lane.is_finished() {
         lane.wait(None, &mut Vec::new());
         while lane.poll_released().is_some() {}
     }
-    assert!(lane.is_finished());
+    assert!(lane.is_empty());
     drop(completions);
     rig.regain_buffers();
     let refused = lane.submit(rig.write(0, 1, 9)).unwrap_err();
@@ -151,6 +151,9 @@ fn what_a_dropped_submitter_has_not_looked_at_goes_back_to_its_pool() {
     }
     // Polled by nobody. What is in flight is told now and then, what is done at once.
     while rig.volume.status().paths[0].completed() < 6 {
+        thread::yield_now();
+    }
+    while rig.volume.status().paths[0].in_flight() > 0 {
         thread::yield_now();
     }
     rig.faults.stall(Stall::Late);

@@ -134,7 +134,7 @@ fn a_second_signal_ends_it_though_a_path_is_silent() {
     let user = open(serve.device());
     user.write_all_at(&[1; BLOCK], 0).unwrap();
     let syncing = crate::rig::in_background(move || user.sync_all());
-    serve.wait_for("path 0");
+    serve.wait_for("suspect: no answer");
     serve.signal("INT");
     serve.wait_for("is in use");
     serve.signal("INT");
