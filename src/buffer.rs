@@ -9,11 +9,12 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use crossbeam::queue::ArrayQueue;
+use crossbeam::queue::{ArrayQueue, SegQueue};
 
 use crate::error::Error;
+use crate::sync::{AtomicU32, Ordering};
 
 /// Address alignment of every buffer, in bytes.
 pub const ALIGNMENT: u32 = 4096;
@@ -22,7 +23,8 @@ pub const ALIGNMENT: u32 = 4096;
 ///
 /// Cloning gives another handle to the same pool. Part of it is a reserve that [`take`](Self::take) does not
 /// touch: a read whose path went silent is retried into memory of the reserve, since the silent path may still
-/// write to the first buffer.
+/// write to the first buffer. When the reserve is out such a read gets a mapping of its own, which the pool then has in
+/// place of the first buffer until that is back: there are never more of them than attempts that silent paths hold.
 ///
 /// ```
 /// use mpio::Pool;
@@ -59,7 +61,11 @@ impl Pool {
     /// A buffer of `len` bytes with undefined (but initialised) content, `None` if all are out or `len` is zero or
     /// more than the pool's [`size`](Self::size).
     pub fn take(&self, len: u32) -> Option<Buffer> {
-        self.region.take(&self.region.free, len)
+        let region = &self.region;
+        region.take(&region.free, len).or_else(|| {
+            let fits = len > 0 && len <= region.size;
+            (fits && !region.stand_ins.is_empty()).then(|| region.stand_in(len)).flatten()
+        })
     }
 
     /// Most bytes in a buffer.
@@ -69,7 +75,7 @@ impl Pool {
 
     /// Buffers that [`take`](Self::take) could give at this moment (the reserve is filled first).
     pub fn available(&self) -> usize {
-        self.region.free.len()
+        self.region.free.len() + self.region.stand_ins.len()
     }
 
     /// First byte and length of the whole mapping, for registration with the kernel.
@@ -94,6 +100,12 @@ pub(crate) struct Region {
     free: ArrayQueue<u32>,
     /// `None` for a pool that has none.
     reserve: Option<ArrayQueue<u32>>,
+    /// Of a mapping that stands in for a piece of another: that one.
+    home: Option<Weak<Region>>,
+    /// Those that stand in for pieces of this one and are free.
+    stand_ins: SegQueue<Arc<Region>>,
+    /// Of those that are in use, how many are one too many: what they stood in for is back.
+    surplus: AtomicU32,
 }
 
 // SAFETY: the mapping belongs to no thread, and `Region` itself never touches its bytes; each piece is reached only
@@ -125,7 +137,17 @@ impl Region {
         for index in count..pieces {
             let _ = kept.as_ref().map(|kept| kept.push(index));
         }
-        Ok(Self { base, bytes, size, stride, free, reserve: kept })
+        Ok(Self {
+            base,
+            bytes,
+            size,
+            stride,
+            free,
+            reserve: kept,
+            home: None,
+            stand_ins: SegQueue::new(),
+            surplus: AtomicU32::new(0),
+        })
     }
 
     fn take(self: &Arc<Self>, from: &ArrayQueue<u32>, len: u32) -> Option<Buffer> {
@@ -133,7 +155,26 @@ impl Region {
             return None;
         }
         let index = from.pop()?;
-        Some(Buffer { region: Arc::clone(self), index, len })
+        Some(Buffer { region: Arc::clone(self), index, len, has_stand_in: false })
+    }
+
+    /// Whether a mapping that stood in for a piece is one too many.
+    fn takes_off_surplus(&self) -> bool {
+        // Relaxed: a count, of which nothing else depends.
+        let less = |surplus: u32| surplus.checked_sub(1);
+        self.surplus.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+    }
+
+    /// A buffer of a mapping that stands in for a piece of this one: one that is free, or a new one.
+    #[cold]
+    fn stand_in(self: &Arc<Self>, len: u32) -> Option<Buffer> {
+        let region = self.stand_ins.pop().or_else(|| {
+            let mut region = Self::new(self.size, 1, 0).ok()?;
+            region.home = Some(Arc::downgrade(self));
+            Some(Arc::new(region))
+        })?;
+        // Its one piece is this buffer's for as long as it is in no list.
+        Some(Buffer { region, index: 0, len, has_stand_in: false })
     }
 }
 
@@ -161,6 +202,7 @@ pub struct Buffer {
     region: Arc<Region>,
     index: u32,
     len: u32,
+    has_stand_in: bool,
 }
 
 impl Buffer {
@@ -178,9 +220,14 @@ impl Buffer {
         self.len = self.len.min(len.max(1));
     }
 
-    /// Another buffer of the same length from the reserve of the same pool.
-    pub(crate) fn spare(&self) -> Option<Self> {
-        self.region.take(self.region.reserve.as_ref()?, self.len)
+    /// Another buffer of the same length, which goes back to the same pool: from its reserve, or, when that is out, from a
+    /// mapping of its own that stands in for this one until it is back.
+    pub(crate) fn spare(&mut self) -> Option<Self> {
+        let home = self.region.home.as_ref().map_or_else(|| Some(Arc::clone(&self.region)), Weak::upgrade)?;
+        let reserved = home.reserve.as_ref().and_then(|reserve| home.take(reserve, self.len));
+        let spare = reserved.or_else(|| home.stand_in(self.len))?;
+        self.has_stand_in = true;
+        Some(spare)
     }
 
     #[inline]
@@ -210,11 +257,28 @@ impl DerefMut for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        // The reserve is filled first: a retried read gave its caller a buffer of the reserve in place of its own.
-        let reserve = self.region.reserve.as_ref();
-        let left = reserve.map_or(Err(self.index), |reserve| reserve.push(self.index));
-        if let Err(index) = left {
-            let _ = self.region.free.push(index);
+        if let Some(home) = &self.region.home {
+            if let Some(home) = home.upgrade()
+                && !self.has_stand_in
+                && !home.takes_off_surplus()
+            {
+                home.stand_ins.push(Arc::clone(&self.region));
+            }
+            return;
+        }
+        // What stood in for it is the caller's by now: so this one goes where that came from.
+        let back = match &self.region.reserve {
+            Some(reserve) if self.has_stand_in => reserve.push(self.index),
+            _ => Err(self.index),
+        };
+        let Err(index) = back else { return };
+        if self.has_stand_in && self.region.stand_ins.pop().is_none() {
+            // That is in use: it goes when it is free. Relaxed: a count, of which nothing else depends.
+            self.region.surplus.fetch_add(1, Ordering::Relaxed);
+        }
+        let left = self.region.free.push(index);
+        if let (Err(index), Some(reserve)) = (left, &self.region.reserve) {
+            let _ = reserve.push(index);
         }
     }
 }
@@ -288,8 +352,8 @@ impl Lent {
     }
 
     /// Memory of the same length from the reserve, for a retry while this is out.
-    pub(crate) fn spare(&self) -> Option<Self> {
-        let spare = self.buffer.as_ref()?.spare()?;
+    pub(crate) fn spare(&mut self) -> Option<Self> {
+        let spare = self.buffer.as_mut()?.spare()?;
         Some(Self::new(spare, self.direction))
     }
 }
@@ -404,6 +468,35 @@ mod tests {
         }
         drop(buffer);
         assert_eq!(pool.take(8192).unwrap().len(), 8192);
+    }
+
+    #[test]
+    fn a_pool_is_whole_while_silent_paths_hold_its_buffers_and_no_larger_when_they_are_back() {
+        let pool = pool();
+        let mut held = [pool.take(4096).unwrap(), pool.take(4096).unwrap()];
+        let mut spares: Vec<Buffer> = held.iter_mut().map(|held| held.spare().unwrap()).collect();
+        for spare in &mut spares {
+            spare.fill(7);
+        }
+        drop(spares);
+        let others: Vec<Buffer> = std::iter::from_fn(|| pool.take(8192)).collect();
+        assert_eq!(others.len(), 2, "what stands in is the caller's");
+        assert!(pool.take(8193).is_none() && pool.take(0).is_none());
+        drop(others);
+        drop(held);
+        assert_eq!(pool.available(), 2);
+    }
+
+    #[test]
+    fn a_pool_is_no_larger_than_it_was_when_what_stood_in_comes_back_last() {
+        let pool = Pool::with_reserve(8192, 1, 0).unwrap();
+        for _ in 0..3 {
+            let mut held = pool.take(4096).unwrap();
+            let spare = held.spare().unwrap();
+            drop(held);
+            drop(spare);
+            assert_eq!(pool.available(), 1);
+        }
     }
 
     #[test]

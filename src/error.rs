@@ -91,7 +91,8 @@ pub enum Error {
         /// What it answered.
         error: DeviceError,
     },
-    /// The request failed on every path that could take it, the last of them being `path`.
+    /// The request failed on every path that could take it, the last of them being `path`, for as long as
+    /// [`NoPath`](crate::NoPath) and [`max_retries`](crate::VolumeBuilder::max_retries) let it be tried again.
     #[error("{operation} of {extent} failed on every path, last on {path}: {cause}")]
     EveryPathFailed {
         /// What was asked for.
@@ -103,7 +104,7 @@ pub enum Error {
         /// How.
         cause: Cause,
     },
-    /// No path could take the request, for as long as the volume's rule allows it to wait.
+    /// No path could take the request, for as long as the volume's rule ([`NoPath`](crate::NoPath)) allows it to wait.
     #[error("no path left after {} ms of waiting", held.as_millis())]
     NoPath {
         /// How long the request waited for one.
@@ -166,6 +167,17 @@ pub enum Error {
         /// Why it was refused and what would mend it.
         problem: String,
     },
+    /// The path cannot be reached at present; the text says why and what would mend it.
+    #[error("{path}: {problem}")]
+    Unreachable {
+        /// The path as it names itself.
+        path: String,
+        /// Why, and what would mend it.
+        problem: String,
+    },
+    /// The volume was built by the process that this one was forked from. Its threads are not here.
+    #[error("the volume is of the process that this one was forked from: build it after the fork")]
+    Forked,
     /// An operating system call failed.
     #[error("{attempted}: {source}")]
     Os {
@@ -196,9 +208,12 @@ impl Error {
                 Class::Transport
             }
             Self::DeadlineExceeded { .. } | Self::Cancelled { .. } | Self::Closed { .. } => Class::Ended,
-            Self::NoPaths | Self::Setting { .. } | Self::InvalidGeometry { .. } | Self::Path { .. } => {
-                Class::Setup
-            }
+            Self::NoPaths
+            | Self::Setting { .. }
+            | Self::InvalidGeometry { .. }
+            | Self::Path { .. }
+            | Self::Unreachable { .. }
+            | Self::Forked => Class::Setup,
             Self::Os { .. } => Class::System,
         }
     }
@@ -229,6 +244,8 @@ impl Error {
             | Self::InvalidGeometry { .. }
             | Self::Path { .. }
             | Self::TooLarge { .. } => libc::EINVAL,
+            Self::Unreachable { .. } => libc::EHOSTUNREACH,
+            Self::Forked => libc::ECHILD,
             Self::OutOfRange { .. } => libc::ENOSPC,
             Self::Unsupported { .. } => libc::EOPNOTSUPP,
             Self::QueueFull { .. } => libc::EAGAIN,
@@ -247,6 +264,15 @@ impl Error {
 
     pub(crate) fn setting(setting: &'static str, problem: impl Into<String>) -> Self {
         Self::Setting { setting, problem: problem.into() }
+    }
+
+    pub(crate) fn unreachable(path: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Unreachable { path: path.into(), problem: problem.into() }
+    }
+
+    /// Whether what it says of a path may come right by itself.
+    pub(crate) const fn may_pass(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Os { .. })
     }
 
     pub(crate) fn path(path: impl Into<String>, problem: impl Into<String>) -> Self {
@@ -342,6 +368,15 @@ pub enum DeviceError {
 }
 
 impl DeviceError {
+    /// Whether it may be of the way that the request took rather than of the device: a node that was made read-only, a size
+    /// that one path alone has lost. Follows `blk_path_error` where that says that the device has answered.
+    pub(crate) const fn may_be_the_path_s(self) -> bool {
+        match self {
+            Self::NoSpace | Self::Unsupported | Self::Rejected | Self::Other(_) => true,
+            Self::Medium | Self::Protection | Self::Reservation | Self::Target => false,
+        }
+    }
+
     /// The `errno` that the kernel gives for it.
     pub const fn errno(self) -> i32 {
         match self {
@@ -385,6 +420,9 @@ pub enum Cause {
     /// The path is in an access state that refuses I/O.
     #[error("refused for its access state")]
     Refused,
+    /// It gave an error for the device that another path did not give.
+    #[error("an error of the device that no other path had")]
+    Alone,
     /// The path's own code broke its contract or panicked.
     #[error("the path's code failed")]
     Broken,

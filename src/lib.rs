@@ -52,7 +52,8 @@
 //! # What is promised of writes
 //! While a write is in flight it may take effect more than once, and requests in flight that overlap have no order. After
 //! its completion was delivered, a write never again takes effect over anything newer. How well that is known of a path
-//! is graded: see [`path::FenceSupport`].
+//! is graded: see [`path::FenceSupport`]. What happens when paths fail, are slow or fall silent, and which settings decide
+//! it: [`failover`].
 //!
 //! # Features
 //! - `fuse`: volumes as block devices of the kernel, through FUSE and a loop device.
@@ -68,6 +69,8 @@ mod buffer;
 mod control;
 mod engine;
 mod error;
+#[doc = include_str!("../docs/failover.md")]
+pub mod failover {}
 #[cfg(feature = "fuse")]
 pub mod frontend;
 mod io;
@@ -98,7 +101,7 @@ pub mod fuzzing {
 pub use block::{BlockCount, Extent, Geometry, Lba, Limits};
 pub use buffer::{ALIGNMENT, Buffer, Pool};
 pub use control::{Event, EventKind};
-pub use engine::{Health, NoPath};
+pub use engine::{Health, NoPath, Sharing};
 pub use error::{Cause, Class, DeviceError, Error, Fate};
 pub use io::{
     Completion, Cookie, Durability, Memory, Operation, PathId, QueueIndex, Rejected, Request, Unmap,

@@ -92,7 +92,10 @@ impl Bench {
     fn new(storage: Freezable) -> Self {
         let pool = Pool::new(FREEZING * 512, 200).unwrap();
         // Nothing is looked into while it hangs: the neighbour is silent, and nobody knows yet.
-        let builder = Volume::builder().pool(&pool).suspect_after(Duration::from_hours(1));
+        let builder = Volume::builder()
+            .pool(&pool)
+            .suspect_after(Duration::from_hours(1))
+            .late_after(Duration::from_hours(1));
         let volume = storage.add_paths(builder.policy(pinned::by_size(FREEZING * 512))).build().unwrap();
         let queue = volume.take_queue(QueueIndex(0)).unwrap();
         Self { queue, pool, storage, completions: Vec::new(), next: 0 }

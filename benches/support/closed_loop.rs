@@ -1,5 +1,7 @@
 //! A volume over null paths under a constant number of I/Os.
 
+use std::time::Duration;
+
 use mpio::path::QueueIndex;
 use mpio::policy::MakePolicy;
 use mpio::{BlockCount, Buffer, Completion, Cookie, Extent, Lba, Pool, Queue, Request, Tick, Volume};
@@ -42,7 +44,10 @@ impl ClosedLoop {
     pub(crate) fn new(policy: impl MakePolicy, shape: &Shape, answers: &Answers) -> Self {
         let out = u32::try_from(shape.out()).expect("a few hundred");
         let depth = shape.depth.max(out);
-        let mut builder = Volume::builder().policy(policy).queue_depth(depth);
+        // What is out while others have their turn is not late.
+        let patience = Duration::from_hours(1);
+        let mut builder =
+            Volume::builder().policy(policy).queue_depth(depth).late_after(patience).suspect_after(patience);
         for number in 0..shape.paths {
             builder = builder.path(NullPath::new(number, depth, answers.clone()));
         }
@@ -70,8 +75,13 @@ impl ClosedLoop {
 
     /// One poll; the number of I/Os that ended.
     pub(crate) fn turn(&mut self) -> usize {
+        self.turn_at(Tick::now())
+    }
+
+    /// One poll at this time.
+    pub(crate) fn turn_at(&mut self, now: Tick) -> usize {
         let mut completions = std::mem::take(&mut self.completions);
-        self.queue.poll(Tick::now(), &mut completions);
+        self.queue.poll(now, &mut completions);
         let ended = completions.len();
         for Completion { result, memory, .. } in completions.drain(..) {
             result.expect("nothing fails on a null path");

@@ -69,11 +69,12 @@ impl Path for ArrayPort {
     }
 
     /// Earlier connections than the present one were cut when the next was made.
-    fn fence(&mut self, through: Incarnation, sink: ControlSink) {
+    fn fence(&mut self, through: Incarnation, sink: ControlSink) -> Result<(), Cause> {
         if let Some(link) = self.link.take_if(|link| link.incarnation <= through) {
             link.cut();
         }
         sink.fenced(through, FenceGrade::Proven);
+        Ok(())
     }
 
     fn probe(&mut self, sink: ControlSink) {

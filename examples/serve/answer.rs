@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mpio::path::FenceSupport;
-use mpio::{Fate, Health, PathStatus, Status};
+use mpio::{Fate, Health, PathStatus, Status, Tick};
 use serde_json::{Value, json};
 
 use crate::paths::Paths;
@@ -41,6 +41,7 @@ fn one_path(path: &PathStatus, paths: &Paths) -> Value {
         "incarnation": path.incarnation.get(),
         "leaving": path.leaving,
         "fence": fence(path.fence),
+        "unfenced_ms": path.unfenced_since.map(|since| whole(Tick::now().since(since).as_millis())),
         "in_flight": path.in_flight(),
         "completed": path.completed(),
         "bytes": path.bytes(),
@@ -81,7 +82,9 @@ fn fence(support: FenceSupport) -> Value {
     match support {
         FenceSupport::Proven => json!({ "grade": "proven" }),
         FenceSupport::Assumed(quiet) => json!({ "grade": "assumed", "after_ms": whole(quiet.as_millis()) }),
-        FenceSupport::None => json!({ "grade": "none" }),
+        FenceSupport::Answered => json!({ "grade": "proven", "by": "answers" }),
+        FenceSupport::Resend => json!({ "grade": "none", "then": "resend" }),
+        FenceSupport::None => json!({ "grade": "none", "then": "hold" }),
         _ => json!({ "grade": support.to_string() }),
     }
 }

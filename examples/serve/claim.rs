@@ -5,8 +5,10 @@ use std::path::{Path as FilePath, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mpio::path::{BlockDevice, ControlSink, Description, Incarnation, OpenQueue, Path, QueueIndex};
-use mpio::{Error, Tick};
+use mpio::path::{
+    BlockDevice, ControlSink, Description, FenceSupport, Incarnation, OpenQueue, Path, QueueIndex,
+};
+use mpio::{Cause, Error, Tick};
 
 /// Once a path has been connected, a claim that is taken is tried again by and by, without holding up its removal.
 const RECLAIM: Duration = Duration::from_secs(1);
@@ -39,8 +41,17 @@ impl Board {
 
 impl Claiming {
     /// `file`, for which the first connection waits for as long as `patience`.
-    pub(crate) fn new(file: &FilePath, patience: Duration, board: Arc<Board>) -> Self {
+    pub(crate) fn new(
+        file: &FilePath,
+        patience: Duration,
+        fence: Option<FenceSupport>,
+        board: Arc<Board>,
+    ) -> Self {
         let device = BlockDevice::new(file).claim_timeout(patience);
+        let device = match fence {
+            Some(support) => device.fenced_by(support),
+            None => device,
+        };
         Self { file: file.to_owned(), device, board }
     }
 }
@@ -66,8 +77,8 @@ impl Path for Claiming {
         self.device.open_queue(queue)
     }
 
-    fn fence(&mut self, through: Incarnation, sink: ControlSink) {
-        self.device.fence(through, sink);
+    fn fence(&mut self, through: Incarnation, sink: ControlSink) -> Result<(), Cause> {
+        self.device.fence(through, sink)
     }
 
     fn probe(&mut self, sink: ControlSink) {

@@ -7,7 +7,7 @@ use mpio::path::{FaultKind, Stall, Transport};
 
 use crate::units;
 
-pub(crate) const HELP: [&str; 13] = [
+pub(crate) const HELP: [&str; 15] = [
     "stats: the volume, its device and its paths",
     "paths: the paths",
     "fail N: path N loses its connection",
@@ -18,6 +18,9 @@ pub(crate) const HELP: [&str; 13] = [
      which takes that long",
     "error N RATE before|after|medium|busy [fence=TIME]: a share of what path N is sent meets an error: of the \
      transport, before or after it was done (with fence= it is left open which, until fenced), of the medium, or busy",
+    "vouch N: nothing that was sent over path N so far can land any more, you say: its array is off, say. What waits for \
+     that goes on. If it is not true, old data can land over newer",
+    "reconnect N: looks at once whether path N works again",
     "add PATH: one more path",
     "remove N: path N is taken out",
     "policy NAME: how each I/O's path is chosen from now on",
@@ -35,6 +38,8 @@ pub(crate) enum Command {
     Slow(u32, Duration),
     Stall(u32, Stall, Option<Duration>),
     Error(InjectedError),
+    Vouch(u32),
+    Reconnect(u32),
     Add(PathBuf),
     Remove(u32),
     Policy(String),
@@ -53,7 +58,8 @@ pub(crate) struct InjectedError {
     pub(crate) fence: Option<Duration>,
 }
 
-const NAMES: &str = "stats, paths, fail, restore, slow, stall, error, add, remove, policy, quit, help";
+const NAMES: &str =
+    "stats, paths, fail, restore, slow, stall, error, vouch, reconnect, add, remove, policy, quit, help";
 
 impl Command {
     /// Reads one line.
@@ -96,6 +102,8 @@ impl<'a, I: Iterator<Item = &'a str>> Words<'a, I> {
             "slow" => Command::Slow(self.number()?, units::duration(self.word("a time, such as 20ms")?)?),
             "stall" => self.stall()?,
             "error" => self.error()?,
+            "vouch" => Command::Vouch(self.number()?),
+            "reconnect" => Command::Reconnect(self.number()?),
             "remove" => Command::Remove(self.number()?),
             "policy" => Command::Policy(self.word("a policy's name")?.to_owned()),
             "quit" => Command::Quit,

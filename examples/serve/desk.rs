@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mpio::path::Stall;
-use mpio::{Tick, Volume};
+use mpio::{Sharing, Tick, Volume};
 use serde_json::{Value, json};
 
 use crate::answer::{self, done, refused};
@@ -72,6 +72,8 @@ impl Desk {
             }
             Command::Stall(number, stall, fence) => self.stall(number, stall, fence)?,
             Command::Error(error) => self.error(&error)?,
+            Command::Vouch(number) => self.paths.vouch(number)?,
+            Command::Reconnect(number) => self.paths.reconnect(number)?,
             Command::Add(file) => return Ok(json!({ "path": self.paths.add(&file)? })),
             Command::Remove(number) => {
                 return Ok(json!({ "removed": self.paths.remove(number, REMOVAL)? }));
@@ -136,6 +138,7 @@ impl Desk {
             "no_path": written_rule(options.no_path),
             "timeout": written(options.timeout),
             "deadline": options.deadline.map(written),
+            "sharing": if options.sharing == Sharing::Exclusive { "exclusive" } else { "shared" },
             "ghosts": status.ghosts,
             "all_paths": answer::sums(&status),
             "paths": answer::paths(&status, &self.paths),

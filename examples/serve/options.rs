@@ -8,8 +8,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mpio::NoPath;
+use mpio::path::FenceSupport;
 use mpio::policy::{self, MakePolicy};
+use mpio::{NoPath, Sharing};
 
 use crate::units;
 
@@ -38,7 +39,19 @@ Volume:
   --no-path RULE        while no path is left, requests fail, or hold:TIME (default hold:30s)
   --timeout TIME        age at which an attempt makes its path suspect (default 5s). It never
                         fails a request
+  --minimum-paths N     paths that must work for the volume to start (default 1). The others are
+                        down, and come up when they can
+  --start-timeout TIME  how long it waits for them, beside their claims (default 5s)
   --deadline TIME       age at which a request fails, or none (default none)
+  --sharing WHO         who writes to the storage. shared: other hosts may, and a write whose
+                        fate is unknown is sent again only when its first try can no longer
+                        land; exclusive: nobody else does, as under a local file system, and
+                        it is sent again at once (default shared)
+  --fence HOW           how it is known that an earlier write can no longer land. path: what the
+                        kind of path allows; TIME: it is assumed so long after everything sent
+                        was answered; hold: only the device's answer counts, or the command
+                        vouch; resend: nobody knows, and it is sent again at once all the same,
+                        at the risk of old data over newer (default path)
 
 Device:
   --frontend NAME       how it is served: fuse (default fuse)
@@ -97,7 +110,12 @@ pub(crate) struct Options {
     pub(crate) queue_depth: u32,
     pub(crate) no_path: NoPath,
     pub(crate) timeout: Duration,
+    pub(crate) minimum_paths: u32,
+    pub(crate) start_timeout: Duration,
     pub(crate) deadline: Option<Duration>,
+    pub(crate) sharing: Sharing,
+    /// `None`: what the kind of path allows.
+    pub(crate) fence: Option<FenceSupport>,
     pub(crate) frontend: &'static str,
     pub(crate) device: Option<PathBuf>,
     pub(crate) control: Option<PathBuf>,
@@ -144,7 +162,11 @@ impl Options {
             queue_depth: 256,
             no_path: NoPath::hold(Duration::from_secs(30)),
             timeout: Duration::from_secs(5),
+            minimum_paths: 1,
+            start_timeout: Duration::from_secs(5),
             deadline: None,
+            sharing: Sharing::Shared,
+            fence: None,
             frontend: FRONTENDS[0],
             device: None,
             control: None,
@@ -183,6 +205,10 @@ impl Options {
             "--queue-depth" => self.queue_depth = number(text, 1..=MOST_DEPTH)?,
             "--no-path" => self.no_path = units::no_path(text)?,
             "--timeout" => self.timeout = timeout(text)?,
+            "--minimum-paths" => self.minimum_paths = number(text, 1..=64)?,
+            "--start-timeout" => self.start_timeout = units::duration(text)?,
+            "--sharing" => self.sharing = sharing(text)?,
+            "--fence" => self.fence = fence(text)?,
             "--deadline" => self.deadline = units::duration_or_none(text)?,
             _ => self.frontend = frontend(text)?,
         }
@@ -194,7 +220,7 @@ impl Options {
 }
 
 /// The options that take a value.
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 16] = [
     "--path",
     "--device",
     "--control",
@@ -206,6 +232,10 @@ const NAMES: [&str; 12] = [
     "--no-path",
     "--timeout",
     "--deadline",
+    "--minimum-paths",
+    "--start-timeout",
+    "--sharing",
+    "--fence",
     "--frontend",
 ];
 
@@ -262,6 +292,28 @@ fn hand_off(name: &str) -> Result<HandOff, String> {
         "direct" => Ok(HandOff::Direct),
         "lane" => Ok(HandOff::Lane),
         _ => Err(format!("no hand-off is called {name:?}; there are direct, lane")),
+    }
+}
+
+fn sharing(name: &str) -> Result<Sharing, String> {
+    match name {
+        "shared" => Ok(Sharing::Shared),
+        "exclusive" => Ok(Sharing::Exclusive),
+        _ => Err(format!("no sharing is called {name:?}; there are shared, exclusive")),
+    }
+}
+
+fn fence(text: &str) -> Result<Option<FenceSupport>, String> {
+    match text {
+        "path" => Ok(None),
+        "hold" => Ok(Some(FenceSupport::None)),
+        "resend" => Ok(Some(FenceSupport::Resend)),
+        time => match units::duration(time) {
+            Ok(time) => Ok(Some(FenceSupport::Assumed(time))),
+            Err(_) => {
+                Err(format!("{text:?} is no fence; there are path, hold, resend, or a time such as 60s"))
+            }
+        },
     }
 }
 

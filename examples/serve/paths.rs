@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mpio::path::{FaultHandle, Faulty};
+use mpio::path::{FaultHandle, Faulty, FenceSupport};
 use mpio::{PathId, PathOptions, Status, Tick, Volume, VolumeBuilder};
 
 use crate::claim::{Board, Claiming};
@@ -24,6 +24,7 @@ const AGES: Duration = Duration::from_hours(100 * 365 * 24);
 pub(crate) struct Paths {
     volume: Volume,
     sameness: Sameness,
+    fence: Option<FenceSupport>,
     members: Mutex<BTreeMap<u32, Member>>,
 }
 
@@ -38,6 +39,7 @@ struct Member {
 pub(crate) struct Prospects {
     faults: Vec<FaultHandle>,
     sameness: Sameness,
+    fence: Option<FenceSupport>,
 }
 
 impl Prospects {
@@ -50,13 +52,17 @@ impl Prospects {
         let patience = options.claim_timeout.unwrap_or(AGES);
         let mut faults = Vec::new();
         for (path, seed) in options.paths.iter().zip(0..) {
-            let device = Claiming::new(path, patience, Arc::clone(board));
+            let device = Claiming::new(path, patience, options.fence, Arc::clone(board));
             let (path, handle) = Faulty::new(device, seed);
             builder = builder.path_with(terms(options.sameness), path);
             faults.push(handle);
         }
-        let builder = builder.connect_timeout(patience.max(LATER_CLAIM).saturating_add(CONNECTING));
-        (Self { faults, sameness: options.sameness }, builder)
+        let builder = builder
+            .connect_timeout(patience.max(LATER_CLAIM).saturating_add(CONNECTING))
+            // A claim is waited for: what a predecessor sent may still land while it is not free.
+            .start_timeout(patience.saturating_add(options.start_timeout))
+            .minimum_paths(options.minimum_paths);
+        (Self { faults, sameness: options.sameness, fence: options.fence }, builder)
     }
 
     /// The volume has taken them.
@@ -65,7 +71,7 @@ impl Prospects {
         let ids = volume.status().paths.into_iter().map(|path| path.id);
         let members = ids.zip(self.faults).map(|(id, faults)| (id.serial(), Member::new(id, faults)));
         let members = Mutex::new(members.collect());
-        Paths { volume, sameness: self.sameness, members }
+        Paths { volume, sameness: self.sameness, fence: self.fence, members }
     }
 }
 
@@ -88,7 +94,7 @@ impl Paths {
     /// # Errors
     /// Why it does not belong to the volume or cannot be used.
     pub(crate) fn add(&self, path: &Path) -> Result<u32, String> {
-        let device = Claiming::new(path, LATER_CLAIM, Arc::new(Board::default()));
+        let device = Claiming::new(path, LATER_CLAIM, self.fence, Arc::new(Board::default()));
         let seed = Tick::now().as_nanos();
         let (path, faults) = Faulty::new(device, seed);
         let id = self.volume.add_path_with(terms(self.sameness), path).map_err(|error| error.to_string())?;
@@ -126,7 +132,26 @@ impl Paths {
         })
     }
 
-    /// Ends all faults of a path.
+    /// Vouches for what was sent over a path, which may have been removed.
+    ///
+    /// # Errors
+    /// If there never was such a path.
+    pub(crate) fn vouch(&self, number: u32) -> Result<(), String> {
+        let id = self.lock().get(&number).map(|member| member.id);
+        let id = id.ok_or_else(|| format!("there never was a path {number}"))?;
+        self.volume.vouch(id).map_err(|error| error.to_string())
+    }
+
+    /// Looks at once whether a path works again.
+    ///
+    /// # Errors
+    /// If there is no such path.
+    pub(crate) fn reconnect(&self, number: u32) -> Result<(), String> {
+        let id = self.with(number, |member| Ok(member.id))?;
+        self.volume.retry_path(id).map_err(|error| error.to_string())
+    }
+
+    /// Ends all faults of a path, which is looked at at once.
     ///
     /// # Errors
     /// If there is no such path.
@@ -135,7 +160,8 @@ impl Paths {
             member.faults.restore();
             member.injected.clear();
             Ok(())
-        })
+        })?;
+        self.reconnect(number)
     }
 
     /// How the volume stands.

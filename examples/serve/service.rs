@@ -188,7 +188,8 @@ fn serve_volume(options: &Options, reception: &Reception) -> Result<Served, Erro
         .queues(options.queues)
         .queue_depth(options.queue_depth)
         .no_path(options.no_path)
-        .suspect_after(options.timeout);
+        .suspect_after(options.timeout)
+        .sharing(options.sharing);
     let (prospects, builder) = Prospects::add(options, &reception.board, buffers.register(builder));
     let volume = builder.build()?;
     let paths = prospects.joined(volume.clone());

@@ -89,11 +89,11 @@ pub(super) fn kin(
     name: &str,
     description: &Description,
     other_name: &str,
-    other: &Description,
+    (other, node): (&Description, Option<&str>),
     voucher: Voucher,
 ) -> Result<(), Error> {
     let (mine, theirs) = (&description.identity, &other.identity);
-    if mine.node().is_some() && mine.node() == theirs.node() {
+    if mine.node().is_some() && mine.node() == node {
         return Err(Error::path(
             name,
             format!("is the same way to the device as {other_name}: name each path once"),

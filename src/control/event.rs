@@ -34,12 +34,19 @@ pub enum EventKind {
     Down(String),
     /// The path works (again), this long after it was last up.
     Up(Duration),
+    /// The path answers, but has failed this often within a short time: it stays the last resort for so long.
+    HeldBack(u32, Duration),
     /// A new connection was made, the `n`-th.
     Reconnected(u32),
     /// The path's access state changed.
     Access(AccessState),
     /// Nothing sent over earlier connections can take effect any more.
     Fenced(FenceGrade),
+    /// The path could not make sure that earlier writes take no effect any more; it is asked again.
+    FenceFailed(Cause),
+    /// The path has not answered for so long whether earlier writes may still take effect; what waits for that goes on
+    /// waiting.
+    FenceOverdue(Duration),
     /// Writes of unknown fate wait on this path, which cannot be fenced: until the device answers.
     Unfenced,
     /// The device behind the path now has this many blocks.
@@ -68,10 +75,23 @@ impl fmt::Display for EventKind {
             Self::Silent(age) => write!(f, "suspect: no answer for {} ms", age.as_millis()),
             Self::Down(reason) => write!(f, "down: {reason}"),
             Self::Up(after) => write!(f, "up again after {} ms", after.as_millis()),
+            Self::HeldBack(falls, time) => {
+                write!(f, "failed {falls} times in a short time: the last resort for {} ms", time.as_millis())
+            }
             Self::Reconnected(count) => write!(f, "connected anew (connection {count})"),
             Self::Access(state) => write!(f, "access state is {state}"),
             Self::Fenced(FenceGrade::Proven) => f.write_str("fenced (proven)"),
             Self::Fenced(FenceGrade::Assumed) => f.write_str("fenced (assumed)"),
+            Self::Fenced(FenceGrade::Vouched) => f.write_str("fenced (vouched for)"),
+            Self::Fenced(FenceGrade::None) => {
+                f.write_str("not fenced: writes are sent again at the user's risk")
+            }
+            Self::FenceFailed(cause) => {
+                write!(f, "could not be fenced: {cause}; writes of unknown fate wait, and it is asked again")
+            }
+            Self::FenceOverdue(age) => {
+                write!(f, "no fence after {} ms: writes of unknown fate wait for it", age.as_millis())
+            }
             Self::Unfenced => f.write_str("writes of unknown fate wait for the device's answer (no fence)"),
             Self::Capacity(blocks) => write!(f, "now has {blocks} blocks"),
             Self::Leaving => f.write_str("is being removed"),

@@ -1,13 +1,80 @@
 //! Fences: making sure, or waiting until it can be assumed, that nothing sent over earlier connections of a path still
 //! takes effect.
 
-use crate::engine::{Ghost, Retired};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::engine::{Ghost, Health, Retired};
+use crate::error::Cause;
 use crate::io::PathId;
 use crate::path::{FenceGrade, FenceSupport, Incarnation, QueueIndex};
 use crate::time::Tick;
 
 use super::EventKind;
+use super::member::{Linked, Over};
 use super::supervisor::{Action, Supervisor};
+
+/// What the fences of a path's connections are at.
+#[derive(Debug, Default)]
+pub(super) struct Fences {
+    /// Nothing of connections up to this one can take effect any more.
+    pub(super) done: Incarnation,
+    /// Something of connections up to this one may still take effect.
+    pub(super) wanted: Incarnation,
+    /// A fence was begun through this one.
+    begun: Incarnation,
+    /// Somebody says that nothing of connections up to this one can take effect once the queues have left them.
+    vouched: Incarnation,
+    /// Since when something waits.
+    since: Option<Tick>,
+    /// The question to the path's own fence that has no answer yet.
+    asked: Option<Asked>,
+    /// When a fence that failed is asked for again.
+    again: Option<Tick>,
+    /// Times that it failed in a row.
+    failures: u32,
+    /// Connections up to this one have to be waited out for so long at least, whatever a later one would need.
+    slowest: (Incarnation, Duration),
+    /// Assumed fences that are being waited out, oldest first: each from its own connection's end, however many follow.
+    quiet: VecDeque<Quiet>,
+}
+
+/// A fence that comes by itself.
+#[derive(Clone, Copy, Debug)]
+struct Quiet {
+    through: Incarnation,
+    end: Tick,
+    grade: FenceGrade,
+}
+
+/// When a fence was asked for, and when it is overdue (again).
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    at: Tick,
+    overdue: Tick,
+}
+
+impl Fences {
+    /// Since when something waits for a fence.
+    pub(super) const fn waiting_since(&self) -> Option<Tick> {
+        self.since
+    }
+
+    /// The path is fenced otherwise from now on. What was sent over the connections up to `through` is not for that.
+    pub(super) fn change_rule(&mut self, through: Incarnation, before: FenceSupport, after: FenceSupport) {
+        if let FenceSupport::Assumed(time) = before
+            && before != after
+        {
+            self.slowest = (through, self.slowest.1.max(time));
+        }
+    }
+
+    /// When there is something to do next.
+    pub(super) fn due(&self) -> Option<Tick> {
+        let quiet = self.quiet.front().map(|quiet| quiet.end);
+        [quiet, self.again, self.asked.map(|asked| asked.overdue)].into_iter().flatten().min()
+    }
+}
 
 impl Supervisor {
     /// A write waits until nothing of `incarnation` can land any more.
@@ -16,13 +83,15 @@ impl Supervisor {
             // The path is gone, and with it every connection: only its ghosts are left, and they stay.
             return;
         };
-        if incarnation <= member.fenced {
+        let fences = &mut member.fences;
+        if incarnation <= fences.done {
             // Said by a queue that had not heard of the fence yet: its ghosts came too late to be laid by it.
             return self.lay_ghosts(path, incarnation);
         }
-        let news = incarnation > member.unfenced;
-        member.unfenced = member.unfenced.max(incarnation);
-        if incarnation <= member.fencing {
+        let news = incarnation > fences.wanted;
+        fences.wanted = fences.wanted.max(incarnation);
+        fences.since.get_or_insert(now);
+        if incarnation <= fences.begun {
             return;
         }
         match member.description.fence {
@@ -32,91 +101,187 @@ impl Supervisor {
                 }
             }
             FenceSupport::Proven => {
-                member.fencing = incarnation;
-                let current = incarnation == member.incarnation;
-                self.actions.push_back(Action::Fence { path, through: incarnation });
-                if current {
-                    self.down(now, path, "writes of unknown fate are being fenced".to_owned());
-                    self.reconnect(path);
-                }
+                self.ask_fence(now, path, incarnation);
+                self.end_connection(now, path, incarnation, "writes of unknown fate are being fenced");
             }
-            FenceSupport::Assumed(_) => {
-                if incarnation == member.incarnation {
-                    self.down(
-                        now,
-                        path,
-                        "connects anew, so that earlier writes can be waited out".to_owned(),
-                    );
-                    self.reconnect(path);
-                }
+            FenceSupport::Resend => {
+                let reason = "connects anew: writes of unknown fate are sent again at the user's risk";
+                fences.begun = incarnation;
+                self.end_connection(now, path, incarnation, reason);
+                self.fenced(now, path, incarnation, FenceGrade::None);
+            }
+            FenceSupport::Answered | FenceSupport::Assumed(_) => {
+                let reason = "connects anew, so that earlier writes can be waited out";
+                self.end_connection(now, path, incarnation, reason);
                 self.start_quiet_time(now, path);
             }
         }
     }
 
+    /// Somebody says that nothing sent through this path, which may be gone, can take effect any more. Where it is in use and works,
+    /// that is said of its earlier connections.
+    pub(crate) fn vouch(&mut self, now: Tick, path: PathId) {
+        let ghosts = self.ghosts().through(path);
+        let Some(member) = self.member(path) else { return self.lay_ghosts(path, Incarnation::LAST) };
+        let waits = ghosts.max(member.fences.wanted);
+        let is_spared =
+            member.linked == Linked::No || member.health == Health::Up && waits < member.incarnation;
+        let through = if is_spared { member.incarnation.previous() } else { member.incarnation };
+        member.fences.vouched = member.fences.vouched.max(through);
+        self.end_connection(now, path, through, "connects anew: earlier writes are vouched for");
+        self.settle_fences(now, path);
+    }
+
+    /// What was vouched for holds once every queue has left those connections.
+    fn settle_vouched(&mut self, now: Tick, path: PathId) {
+        let idle = self.idle_queues();
+        let Some(member) = self.member(path) else { return };
+        let left = member.over_in(&idle).map_or(Incarnation::LAST, |over| over.left);
+        let through = member.fences.vouched;
+        if through <= member.fences.done {
+            // Ghosts may have come after it.
+            self.lay_ghosts(path, through);
+        } else if through <= left {
+            member.fences.begun = member.fences.begun.max(through);
+            self.fenced(now, path, through, FenceGrade::Vouched);
+        }
+    }
+
+    /// Nothing is sent over `through` any more: if it is the present connection, another takes its place.
+    fn end_connection(&mut self, now: Tick, path: PathId, through: Incarnation, reason: &str) {
+        if self.member(path).is_some_and(|member| member.incarnation == through) {
+            self.down(now, path, reason.to_owned());
+            self.reconnect(now, path);
+        }
+    }
+
+    fn ask_fence(&mut self, now: Tick, path: PathId, through: Incarnation) {
+        let patience = self.config.probe_timeout;
+        let Some(member) = self.member(path) else { return };
+        member.fences.begun = through;
+        member.fences.again = None;
+        member.fences.asked = Some(Asked { at: now, overdue: now.after(patience) });
+        self.actions.push_back(Action::Fence { path, through });
+    }
+
     /// The path can be fenced otherwise than it said on connecting. What waits for a fence may have one now.
     pub(super) fn fence_support_changed(&mut self, now: Tick, path: PathId, support: FenceSupport) {
         let Some(member) = self.member(path) else { return };
+        member.fences.change_rule(member.incarnation, member.description.fence, support);
         member.description.fence = support;
-        let unfenced = member.unfenced;
-        self.needs_fence(now, path, unfenced);
+        let wanted = member.fences.wanted;
+        self.needs_fence(now, path, wanted);
     }
 
-    /// The path's code failed on a fence. It is asked again when the path works again.
-    pub(super) fn fence_failed(&mut self, now: Tick, path: PathId, through: Incarnation) {
+    /// The path could not make the fence that it was asked for. It is asked again, after a pause that grows.
+    pub(super) fn fence_failed(&mut self, now: Tick, path: PathId, through: Incarnation, cause: Cause) {
+        let base = self.config.probe_interval;
         let Some(member) = self.member(path) else { return };
-        if member.fencing != through || member.fenced >= through {
+        let fences = &mut member.fences;
+        if fences.begun != through || fences.done >= through || fences.asked.is_none() {
             return;
         }
-        member.fencing = member.fenced;
-        let text = "its code panicked on fencing: writes of unknown fate wait until it is fenced";
-        self.say(now, Some(path), EventKind::Warning(text.to_owned()));
-    }
-
-    /// Asks again for a fence that failed.
-    pub(super) fn fence_again(&mut self, path: PathId) {
-        let Some(member) = self.member(path) else { return };
-        let through = member.unfenced;
-        if through > member.fencing && member.description.fence == FenceSupport::Proven {
-            member.fencing = through;
-            self.actions.push_back(Action::Fence { path, through });
+        let is_first = fences.failures == 0;
+        fences.failures = fences.failures.saturating_add(1);
+        (fences.begun, fences.asked) = (fences.done, None);
+        fences.again = Some(now.after(base.saturating_mul(1 << (fences.failures - 1).min(4))));
+        if is_first {
+            self.say(now, Some(path), EventKind::FenceFailed(cause));
         }
     }
 
-    /// A queue has everything back that it sent over the connections up to `through`.
-    pub(super) fn drained(&mut self, now: Tick, path: PathId, queue: QueueIndex, through: Incarnation) {
-        let Some(member) = self.member(path) else { return };
-        if let Some(drained) = member.drained.get_mut(usize::from(queue.0)) {
-            *drained = through.max(*drained);
+    /// Does what the clock says of a path's fences.
+    pub(super) fn advance_fences(&mut self, now: Tick, path: PathId) {
+        while let Some(member) = self.member(path)
+            && let Some(quiet) = member.fences.quiet.pop_front_if(|quiet| quiet.end <= now)
+        {
+            self.fenced(now, path, quiet.through, quiet.grade);
         }
+        let Some(member) = self.member(path) else { return };
+        if member.fences.again.is_some_and(|again| again <= now) {
+            self.ask_fence_again(now, path);
+        }
+        self.remind_of_fence(now, path);
+    }
+
+    /// Says that a fence is overdue and asks for it once more: the question may have been lost.
+    fn remind_of_fence(&mut self, now: Tick, path: PathId) {
+        let Some(member) = self.member(path) else { return };
+        let through = member.fences.begun;
+        let Some(asked) = member.fences.asked.as_mut().filter(|asked| asked.overdue <= now) else { return };
+        let age = now.since(asked.at);
+        asked.overdue = now.after(age);
+        self.say(now, Some(path), EventKind::FenceOverdue(age));
+        self.actions.push_back(Action::Fence { path, through });
+    }
+
+    /// Asks again for a fence that failed, without waiting for the pause to end.
+    pub(super) fn ask_fence_again(&mut self, now: Tick, path: PathId) {
+        let Some(member) = self.member(path) else { return };
+        let Fences { wanted, done, .. } = member.fences;
+        member.fences.again = None;
+        if wanted > done {
+            self.needs_fence(now, path, wanted);
+        }
+    }
+
+    /// A queue tells how far it is done with the connections of a path.
+    pub(super) fn over(&mut self, now: Tick, path: PathId, queue: QueueIndex, news: Over) {
+        let Some(member) = self.member(path) else { return };
+        if let Some(over) = member.over.get_mut(usize::from(queue.0)) {
+            *over = news;
+        }
+        let had_another_cache = !member.former.is_empty();
+        self.settle_fences(now, path);
+        if had_another_cache {
+            self.touch();
+        }
+    }
+
+    /// Queues are done with connections, or with everything: what waited for that goes on.
+    pub(super) fn settle_fences(&mut self, now: Tick, path: PathId) {
+        self.settle_vouched(now, path);
         self.start_quiet_time(now, path);
     }
 
     /// What waits for an assumed fence is assumed dead a quiet time after every queue has everything back: what a path
     /// still holds, it may still send.
-    pub(super) fn start_quiet_time(&mut self, now: Tick, path: PathId) {
-        let finished = self.queues_finished().to_vec();
+    fn start_quiet_time(&mut self, now: Tick, path: PathId) {
+        let idle = self.idle_queues();
         let Some(member) = self.member(path) else { return };
-        let back = member.drained.iter().zip(finished).filter(|&(_, finished)| !finished);
-        let through = back.map(|(&drained, _)| drained).min().unwrap_or(member.incarnation);
-        if let FenceSupport::Assumed(quiet) = member.description.fence
-            && member.unfenced > member.fencing
-            && member.unfenced <= through
-        {
-            member.fencing = member.unfenced;
-            member.quiet_at = Some(now.after(quiet));
+        let back = member.over_in(&idle).map_or(member.incarnation, |over| over.drained);
+        let through = back.min(member.fences.wanted);
+        let (mut time, mut grade) = match member.description.fence {
+            FenceSupport::Answered => (Duration::ZERO, FenceGrade::Proven),
+            FenceSupport::Assumed(time) => (time, FenceGrade::Assumed),
+            FenceSupport::Proven | FenceSupport::Resend | FenceSupport::None => return,
+        };
+        let (slowest, longest) = member.fences.slowest;
+        if member.fences.done < slowest {
+            (time, grade) = (time.max(longest), FenceGrade::Assumed);
+        }
+        if through > member.fences.begun {
+            member.fences.begun = through;
+            member.fences.quiet.push_back(Quiet { through, end: now.after(time), grade });
         }
     }
 
     /// Nothing that was sent over the connections up to `through` can take effect any more.
     pub(super) fn fenced(&mut self, now: Tick, path: PathId, through: Incarnation, grade: FenceGrade) {
         let Some(member) = self.member(path) else { return };
+        let fences = &mut member.fences;
         // Nothing can be said of a connection that is in use.
-        let through = through.min(member.fencing);
-        if through <= member.fenced {
+        let through = through.min(fences.begun);
+        if through <= fences.done {
             return;
         }
-        member.fenced = through;
+        fences.done = through;
+        if through >= fences.begun {
+            (fences.asked, fences.failures) = (None, 0);
+        }
+        if through >= fences.wanted {
+            fences.since = None;
+        }
         self.lay_ghosts(path, through);
         self.say(now, Some(path), EventKind::Fenced(grade));
         self.touch();
@@ -159,6 +324,7 @@ mod tests {
             promise: Promise { geometry, limits },
             probe_interval: Duration::from_millis(10),
             probe_timeout: Duration::from_millis(10),
+            check_interval: Duration::from_secs(1),
         };
         let make = Arc::new(RoundRobin::default());
         let mut supervisor = Supervisor::new(config, NoPath::Fail, make, Arc::new(Common::new(1)));

@@ -1,14 +1,14 @@
 //! Paths that join and leave.
 
-use crate::engine::Health;
+use crate::engine::{Health, MAX_SCOPES};
 use crate::error::{Error, Fate};
 use crate::io::PathId;
-use crate::path::{Description, FenceSupport, Incarnation, QueueIndex};
+use crate::path::{Description, FenceSupport, Identity, QueueIndex};
 use crate::policy::MAX_PATHS;
 use crate::time::Tick;
 
-use super::admission::{Voucher, fits, kin, sane, unchanged};
-use super::member::{Leaving, Member};
+use super::admission::{Promise, Voucher, fits, kin, sane, unchanged};
+use super::member::{Acquaintance, Leaving, Linked, Member, Over};
 use super::supervisor::{Action, Supervisor};
 use super::{EventKind, Terms};
 
@@ -28,22 +28,49 @@ impl Supervisor {
             return Err(Error::Closed { fate: Fate::NotSent });
         }
         self.check(&name, terms, &description, None)?;
+        let id = self.place(&name)?;
+        let scope = self.scope_of(id, &name, &description.cache)?;
+        let mut member = Member::new(id, name, terms, description, now);
+        member.scope = scope;
+        // It is asked at once, which is also how it comes to know whom to tell its news.
+        member.next_try = now;
+        self.admit_member(now, member);
+        Ok(id)
+    }
+
+    /// Takes in a path that has yet to connect: it is down, and is checked when it does. Its first incarnation is 2.
+    ///
+    /// # Errors
+    /// Why it does not belong here.
+    pub(crate) fn expect(&mut self, now: Tick, name: String, terms: Terms) -> Result<PathId, Error> {
+        check_weight(&name, terms)?;
+        let id = self.place(&name)?;
+        let Promise { geometry, limits } = self.config.promise;
+        let unknown = Description::new(Identity::none(), geometry, limits);
+        let mut member = Member::new(id, name, terms, unknown, now);
+        (member.acquaintance, member.health, member.linked) = (Acquaintance::None, Health::Down, Linked::No);
+        member.incarnation = member.incarnation.next();
+        member.next_try = now.after(self.config.probe_interval);
+        self.admit_member(now, member);
+        Ok(id)
+    }
+
+    fn place(&mut self, name: &str) -> Result<PathId, Error> {
         let Some(slot) = self.members.iter().position(Option::is_none) else {
-            return Err(Error::path(
-                name,
-                format!("a volume has at most {MAX_PATHS} paths: remove one first"),
-            ));
+            let problem = format!("a volume has at most {MAX_PATHS} paths: remove one first");
+            return Err(Error::path(name, problem));
         };
         let id = PathId::new(u8::try_from(slot).unwrap_or(u8::MAX), self.serial);
         self.serial += 1;
-        let scope = self.scope_of(id, &description.cache);
-        let mut member = Member::new(id, name, terms, description, now);
-        member.drained = vec![Incarnation::NONE; self.config.queues.into()];
-        member.scope = scope;
-        self.members[slot] = Some(member);
+        Ok(id)
+    }
+
+    fn admit_member(&mut self, now: Tick, mut member: Member) {
+        let id = member.id;
+        member.over = vec![Over::NOTHING; self.config.queues.into()];
+        self.members[id.slot()] = Some(member);
         self.say(now, Some(id), EventKind::Joined);
         self.touch();
-        Ok(id)
     }
 
     /// Checks a path against the volume's promise and against every other path.
@@ -54,22 +81,27 @@ impl Supervisor {
         description: &Description,
         except: Option<PathId>,
     ) -> Result<(), Error> {
-        if terms.weight == 0 {
-            return Err(Error::path(name, "a weight of 0 would never be used: give 1 or more"));
-        }
+        check_weight(name, terms)?;
         sane(name, description)?;
         fits(name, description, &self.config.promise)?;
         let mut alone = true;
-        for other in self.members.iter().flatten().filter(|other| Some(other.id) != except) {
+        let is_another =
+            |other: &&Member| Some(other.id) != except && other.acquaintance == Acquaintance::Made;
+        for other in self.members.iter().flatten().filter(is_another) {
             alone = false;
             // Whoever vouches for the one path vouches for both.
             let voucher =
                 if other.terms.voucher == Voucher::Caller { Voucher::Caller } else { terms.voucher };
-            kin(name, description, &other.name, &other.description, voucher)?;
+            // The node of one that is not connected may be another's by now.
+            let node = if other.linked == Linked::Yes { other.description.identity.node() } else { None };
+            kin(name, description, &other.name, (&other.description, node), voucher)?;
         }
+        let is_known =
+            |member: &Member| Some(member.id) == except && member.acquaintance == Acquaintance::Made;
+        let is_new = !self.members.iter().flatten().any(is_known);
         match &self.last_to_leave {
-            Some((former, left)) if alone && except.is_none() => {
-                kin(name, description, former, left, terms.voucher)
+            Some((former, left)) if alone && is_new => {
+                kin(name, description, former, (left, left.identity.node()), terms.voucher)
             }
             _ => Ok(()),
         }
@@ -95,19 +127,24 @@ impl Supervisor {
     /// # Errors
     /// If there is no such path (any more).
     pub(crate) fn remove(&mut self, now: Tick, path: PathId) -> Result<(), Error> {
-        let finished = self.queues_finished().to_vec();
-        let Some(member) = self.member(path) else {
-            return Err(Error::path(path.to_string(), "is not a path of this volume (any more)"));
-        };
+        let idle = self.idle_queues();
+        let member = self.known(path)?;
         if member.leaving == Leaving::Yes {
             return Ok(());
         }
         member.leaving = Leaving::Yes;
-        member.let_go = finished;
+        member.let_go = idle;
         self.say(now, Some(path), EventKind::Leaving);
         self.touch();
+        self.call_on_reserves(now, path);
         self.close_if_free(now, path);
         Ok(())
+    }
+
+    /// The member that the caller names.
+    pub(super) fn known(&mut self, path: PathId) -> Result<&mut Member, Error> {
+        let unknown = || Error::path(path.to_string(), "is not a path of this volume (any more)");
+        self.member(path).ok_or_else(unknown)
     }
 
     /// A queue will never touch the path again.
@@ -123,19 +160,38 @@ impl Supervisor {
     /// Closes a leaving path that no queue uses and that owes no fence.
     pub(super) fn close_if_free(&mut self, now: Tick, path: PathId) {
         let Some(member) = self.member(path) else { return };
-        let owes = member.unfenced > member.fenced && member.description.fence != FenceSupport::None;
+        let (done, support) = (member.fences.done, member.description.fence);
         let free = member.leaving == Leaving::Yes && member.let_go.iter().all(|&let_go| let_go);
+        // Queues have let go: of what is not fenced only ghosts are left.
+        let owes = self.ghosts().through(path) > done && support != FenceSupport::None;
         if !free || owes {
             return;
         }
+        self.forsake_caches(path);
         self.actions.push_back(Action::Close { path });
         self.say(now, Some(path), EventKind::Removed);
-        if let Some(Member { name, mut description, .. }) = self.members[path.slot()].take() {
+        if let Some(Member { name, mut description, acquaintance: Acquaintance::Made, .. }) =
+            self.members[path.slot()].take()
+        {
             // It may come back the same way.
             description.identity = description.identity.without_node();
             self.last_to_leave = Some((name, description));
         }
         self.touch();
+    }
+
+    /// What only the caches of this path hold, which goes, is lost: no queue was left that would have flushed it.
+    fn forsake_caches(&mut self, path: PathId) {
+        let covers = |member: &Member| member.covers();
+        let others = self.members.iter().flatten().filter(|other| other.id != path).map(covers);
+        let others = others.fold(0, |all, covers| all | covers);
+        let Some(member) = self.member(path) else { return };
+        let alone = member.covers() & !others;
+        for scope in (0..MAX_SCOPES).filter(|scope| alone & 1 << scope != 0) {
+            if self.marks().is_dirty(scope) {
+                self.marks().forsake(scope, path);
+            }
+        }
     }
 
     /// Health, access state and description of each member, for reports.
@@ -147,9 +203,17 @@ impl Supervisor {
             leaving: member.leaving == Leaving::Yes,
             incarnation: member.incarnation,
             access: member.access,
+            unfenced_since: member.fences.waiting_since(),
             description: &member.description,
         })
     }
+}
+
+fn check_weight(name: &str, terms: Terms) -> Result<(), Error> {
+    if terms.weight == 0 {
+        return Err(Error::path(name, "a weight of 0 would never be used: give 1 or more"));
+    }
+    Ok(())
 }
 
 /// How a member stands.
@@ -161,5 +225,6 @@ pub(crate) struct Standing<'a> {
     pub(crate) leaving: bool,
     pub(crate) incarnation: crate::path::Incarnation,
     pub(crate) access: crate::path::AccessState,
+    pub(crate) unfenced_since: Option<Tick>,
     pub(crate) description: &'a Description,
 }

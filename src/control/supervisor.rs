@@ -4,13 +4,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::{Evidence, Ghosts, MAX_SCOPES, NoPath, Phase, PolicyChoice, Snapshot};
+use crate::engine::{Evidence, Ghosts, MAX_SCOPES, Marks, NoPath, Phase, PolicyChoice, Snapshot};
+use crate::error::Error;
 use crate::io::PathId;
 use crate::path::{Cache, CacheScope, ControlReport, Description, Incarnation, News, QueueIndex};
 use crate::policy::{MAX_PATHS, MakePolicy};
 use crate::time::Tick;
 
-use super::member::{Leaving, Member};
+use super::member::{Former, Leaving, Member, Over};
 use super::{Event, EventKind, Promise};
 
 /// How a volume looks after its paths.
@@ -22,6 +23,8 @@ pub(crate) struct Config {
     pub(crate) probe_interval: Duration,
     /// How long a suspect path's probe may take before the path counts as down.
     pub(crate) probe_timeout: Duration,
+    /// Between two looks at a path that is up.
+    pub(crate) check_interval: Duration,
 }
 
 /// Something for the paths' helpers to do. Results come back as calls of the supervisor.
@@ -54,6 +57,10 @@ pub(crate) struct Supervisor {
     pub(super) actions: VecDeque<Action>,
     events: Vec<Event>,
     scopes: Vec<Option<ScopeOwner>>,
+    /// The one that was given last.
+    last_scope: usize,
+    /// Queues that nobody took hold nothing, and nothing waits for them.
+    taken: Vec<bool>,
     finished: Vec<bool>,
     changed: Changed,
     end: End,
@@ -92,6 +99,8 @@ impl Supervisor {
             actions: VecDeque::new(),
             events: Vec::new(),
             scopes: (0..MAX_SCOPES).map(|_| None).collect(),
+            last_scope: MAX_SCOPES - 1,
+            taken: vec![false; config.queues.into()],
             finished: vec![false; config.queues.into()],
             changed: Changed::Yes,
             end: End::NotYet,
@@ -109,6 +118,13 @@ impl Supervisor {
         self.changed = Changed::No;
         self.snapshot.epoch += 1;
         self.snapshot.joined = self.serial;
+        let (idle, marks) = (self.idle_queues(), &self.ghosts.marks);
+        for member in self.members.iter_mut().flatten() {
+            let drained = member.over_in(&idle).map_or(Incarnation::LAST, |over| over.drained);
+            // Whose writes have all ended, and are durable.
+            let is_done = |cache: &Former| cache.through <= drained && !marks.is_dirty(cache.scope.into());
+            member.former.retain(|cache| !is_done(cache));
+        }
         for (route, member) in self.snapshot.routes.iter_mut().zip(&self.members) {
             *route = member.as_ref().map(|member| member.route(self.config.queues));
         }
@@ -127,7 +143,7 @@ impl Supervisor {
 
     /// When to call [`advance`](Self::advance), if nothing else happens before.
     pub(crate) fn next_deadline(&self) -> Option<Tick> {
-        self.members.iter().flatten().filter_map(|member| self.due(member)).min()
+        self.members.iter().flatten().filter_map(Member::due).min()
     }
 
     /// Whether it takes no more requests, nor paths.
@@ -173,6 +189,19 @@ impl Supervisor {
 
     // What comes in from queues and paths.
 
+    /// Somebody takes a queue: it must not use a snapshot older than the next that is published.
+    pub(crate) fn take(&mut self, queue: QueueIndex) {
+        if let Some(taken) = self.taken.get_mut(usize::from(queue.0)) {
+            *taken = true;
+        }
+        for member in self.members.iter_mut().flatten() {
+            if let Some(let_go) = member.let_go.get_mut(usize::from(queue.0)) {
+                *let_go = false;
+            }
+        }
+        self.touch();
+    }
+
     /// Takes in what a queue saw.
     pub(crate) fn evidence(&mut self, now: Tick, queue: QueueIndex, evidence: Evidence) {
         match evidence {
@@ -182,6 +211,7 @@ impl Supervisor {
             Evidence::Silent { path, admission, age } => {
                 self.doubt(now, path, admission, EventKind::Silent(age));
             }
+            Evidence::Late { path, admission } => self.ask(now, path, admission),
             Evidence::NotConnected { path, incarnation, cause } => self.lost(now, path, incarnation, cause),
             Evidence::Refused { path, state } => self.refused(now, path, state),
             Evidence::Unfenced { path, incarnation } => self.needs_fence(now, path, incarnation),
@@ -189,7 +219,7 @@ impl Supervisor {
             Evidence::Unusable { path, incarnation, reason } => self.unusable(now, path, incarnation, reason),
             // The queues look again with the next snapshot.
             Evidence::GhostGone => self.touch(),
-            Evidence::Drained { path, through } => self.drained(now, path, queue, through),
+            Evidence::Over { path, left, drained } => self.over(now, path, queue, Over { left, drained }),
             Evidence::LetGo { path } => self.let_go(now, path, queue),
             Evidence::PolicyReplaced { reason } => {
                 self.say(now, None, EventKind::PolicyReplaced(queue, reason));
@@ -208,7 +238,7 @@ impl Supervisor {
         match news {
             News::Probed(result) => self.probed(now, path, incarnation, result),
             News::Fenced { through, grade } => self.fenced(now, path, through, grade),
-            News::FenceFailed { through } => self.fence_failed(now, path, through),
+            News::FenceFailed { through, cause } => self.fence_failed(now, path, through, cause),
             News::FenceSupport(support) => self.fence_support_changed(now, path, support),
             News::AccessState(state) => self.access_changed(now, path, state),
             News::Capacity(blocks) => self.capacity_changed(now, path, blocks),
@@ -238,25 +268,42 @@ impl Supervisor {
         &self.ghosts.ghosts
     }
 
-    pub(super) fn queues_finished(&self) -> &[bool] {
-        &self.finished
+    pub(super) fn marks(&self) -> &Marks {
+        &self.ghosts.marks
     }
 
-    /// The index of the cache that a path's writes land in.
-    pub(super) fn scope_of(&mut self, path: PathId, cache: &Cache) -> Option<u8> {
+    /// Of each queue, whether it holds nothing and never will over what is there now.
+    pub(super) fn idle_queues(&self) -> Vec<bool> {
+        self.taken.iter().zip(&self.finished).map(|(&taken, &finished)| finished || !taken).collect()
+    }
+
+    /// The index of the cache that a path's writes land in; `None` for no volatile cache. An index that has become vacant is
+    /// used again as late as can be: a queue may still go by an older snapshot.
+    ///
+    /// # Errors
+    /// If there are too many caches.
+    pub(super) fn scope_of(&mut self, path: PathId, name: &str, cache: &Cache) -> Result<Option<u8>, Error> {
         let owner = match cache {
-            Cache::None => return None,
+            Cache::None => return Ok(None),
             Cache::Shared(scope) => ScopeOwner::Shared(scope.clone()),
             Cache::Private => ScopeOwner::Private(path),
         };
         let known = self.scopes.iter().position(|scope| scope.as_ref() == Some(&owner));
-        let index = known.or_else(|| (0..self.scopes.len()).find(|&index| self.is_vacant(index)))?;
+        let from = self.last_scope + 1;
+        let mut vacant = (0..MAX_SCOPES).map(|step| (from + step) % MAX_SCOPES);
+        let Some(index) = known.or_else(|| vacant.find(|&index| self.is_vacant(index))) else {
+            let problem = format!("has one cache more than the {MAX_SCOPES} that a volume can tell apart");
+            return Err(Error::path(name, problem));
+        };
+        if known.is_none() {
+            self.last_scope = index;
+        }
         self.scopes[index] = Some(owner);
-        u8::try_from(index).ok()
+        Ok(u8::try_from(index).ok())
     }
 
     fn is_vacant(&self, scope: usize) -> bool {
-        let uses = |member: &Member| member.scope.map(usize::from) == Some(scope);
+        let uses = |member: &Member| member.covers() & 1 << scope != 0;
         !self.members.iter().flatten().any(uses)
     }
 
@@ -279,7 +326,7 @@ impl Supervisor {
         // It was perhaps the one that fences waited for.
         let members: Vec<PathId> = self.members.iter().flatten().map(|member| member.id).collect();
         for path in members {
-            self.start_quiet_time(now, path);
+            self.settle_fences(now, path);
         }
         self.finish_if_done(now);
     }

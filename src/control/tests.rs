@@ -36,6 +36,7 @@ fn volume() -> (Supervisor, PathId) {
         promise: Promise { geometry: geometry(64), limits: Limits::new(4096) },
         probe_interval: MILLI * 10,
         probe_timeout: MILLI * 10,
+        check_interval: MILLI * 10_000,
     };
     let make = Arc::new(RoundRobin::default());
     let mut supervisor = Supervisor::new(config, NoPath::Fail, make, Arc::new(Common::new(1)));

@@ -17,6 +17,7 @@ impl Engine {
     /// Takes over a new snapshot.
     pub(crate) fn apply(&mut self, now: Tick, snapshot: &Snapshot, completions: &mut Vec<Completion>) {
         (self.phase, self.no_path) = (snapshot.phase, snapshot.no_path);
+        self.see_light();
         for slot in 0..MAX_PATHS {
             match &snapshot.routes[slot] {
                 Some(route) => {
@@ -27,9 +28,17 @@ impl Engine {
                 None => self.routes.forget(slot),
             }
         }
-        self.recheck = true;
+        self.see_light();
+        (self.parked.recheck, self.rerouted) = (true, true);
         // Attempts on a path that is down now may have another way; requests that are held may be due.
         self.scan_by(now);
+    }
+
+    /// Where there is a path and nothing waits for one, a time without any is over.
+    fn see_light(&mut self) {
+        if self.routes.best() != 0 && self.requests.len() == 0 {
+            self.dark_since = None;
+        }
     }
 
     /// Whatever requests held against the path is over.
@@ -37,7 +46,7 @@ impl Engine {
         if settled == Settled::No {
             return;
         }
-        for index in 0..self.config.depth {
+        for index in self.requests.indices() {
             match self.requests.at_mut(index) {
                 Some(request) if settled == Settled::Newcomer => request.forget(bit(slot)),
                 Some(request) if request.history().tried & bit(slot) != 0 => {
@@ -53,7 +62,7 @@ impl Engine {
         if fenced == Incarnation::NONE {
             return;
         }
-        for index in 0..self.config.depth {
+        for index in self.requests.indices() {
             let state = self.requests.at(index).map(|request| request.state);
             if let Some(State::Fencing { slot: at, incarnation, .. }) = state
                 && usize::from(at) == slot
@@ -62,7 +71,7 @@ impl Engine {
                 self.requeue(index);
             }
         }
-        for index in 0..u32::try_from(self.attempts.capacity()).unwrap_or(u32::MAX) {
+        for index in self.attempts.indices() {
             let (Some(key), Some(attempt)) = (self.attempts.key(index), self.attempts.at(index)) else {
                 continue;
             };
@@ -88,7 +97,7 @@ impl Engine {
     pub(crate) fn publish_load(&self) {
         for slot in slots(self.routes.known()) {
             if let Some(counters) = self.counters(slot) {
-                counters.set_in_flight(self.routes.table[slot].in_flight);
+                counters.set_in_flight(self.routes.out(slot));
             }
         }
     }
@@ -111,18 +120,19 @@ impl Engine {
         Some(path)
     }
 
+    /// Whether this queue has let go of a path, for good.
+    pub(crate) fn has_let_go(&self, path: PathId) -> bool {
+        self.routes.is_gone(path)
+    }
+
     /// Whether a flush is due, on its way as soon as there is room, that saves what only the caches of leaving paths hold.
     fn saves_cache(&mut self, slot: usize) -> bool {
-        let Some(scope) = self.routes.standing(slot).scope.map(usize::from) else { return false };
-        let stay = self.routes.members(scope) & !self.routes.leaving();
-        if stay != 0 || !self.common.marks.is_dirty(scope) {
-            return false;
-        }
-        if self.requests.is_full() {
-            // Until a request has ended.
-            return true;
-        }
-        if let Some((key, flush)) = self.requests.insert() {
+        let is_alone = |&scope: &usize| {
+            let stay = self.routes.members(scope) & !self.routes.leaving();
+            stay == 0 && self.common.marks.is_dirty(scope)
+        };
+        let Some(scope) = slots(self.routes.standing(slot).covers).find(is_alone) else { return false };
+        if let Some((key, flush)) = self.insert_request() {
             flush.renew(Operation::Flush, Extent::NONE, Cookie::default());
             flush.origin = Origin::Engine;
             flush.history_mut().scopes = bit(scope);
@@ -134,12 +144,15 @@ impl Engine {
 
     /// Whether a path still holds an attempt, or a write waits for its fence.
     fn is_used(&self, slot: usize) -> bool {
-        let scope = self.routes.standing(slot).scope;
-        let mut requests = (0..self.config.depth).filter_map(|index| self.requests.at(index));
-        self.routes.table[slot].in_flight > 0
+        let covers = self.routes.standing(slot).covers;
+        let mut requests = self.requests.indices().filter_map(|index| self.requests.at(index));
+        self.routes.out(slot) > 0
             || requests.any(|request| match request.state {
                 State::Fencing { slot: at, .. } => usize::from(at) == slot,
-                _ => request.origin == Origin::Engine && request.scope() == scope.map(usize::from),
+                _ => {
+                    request.origin == Origin::Engine
+                        && request.scope().is_some_and(|scope| covers & bit(scope) != 0)
+                }
             })
     }
 
@@ -155,12 +168,15 @@ impl Engine {
         if self.routes.id(slot) == path && self.routes.standing(slot).incarnation == incarnation {
             self.unusable(slot, incarnation, "its code panicked".to_owned());
         }
-        for index in 0..u32::try_from(self.attempts.capacity()).unwrap_or(u32::MAX) {
+        for index in self.attempts.indices() {
             let (Some(key), Some(attempt)) = (self.attempts.key(index), self.attempts.at(index)) else {
                 continue;
             };
             if usize::from(attempt.slot) != slot || attempt.incarnation != incarnation {
                 continue;
+            }
+            if attempt.progress == Progress::Abandoned {
+                self.evidence.push(Evidence::Unfenced { path, incarnation });
             }
             let fault = Fault::Unknown { cause: Cause::Broken, fence: None };
             self.gave_up(now, id(self.config.queue, key), fault, completions);

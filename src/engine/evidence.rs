@@ -13,16 +13,19 @@ pub(crate) enum Evidence {
     Failed { path: PathId, admission: u32, cause: Cause },
     /// The path did not take an attempt: there is no connection.
     NotConnected { path: PathId, incarnation: Incarnation, cause: Cause },
+    /// An attempt takes longer than is usual on the path: it is asked whether it works.
+    Late { path: PathId, admission: u32 },
     /// An attempt has been out for longer than the path is allowed.
     Silent { path: PathId, admission: u32, age: Duration },
     /// The path refused I/O for its access state.
     Refused { path: PathId, state: AccessState },
     /// A write waits, or a ghost stands, until nothing of this connection can land any more.
     Unfenced { path: PathId, incarnation: Incarnation },
-    /// A path answered for a write that was given up: it bars newer ones no more, on any queue.
+    /// A write that was given up or late bars newer ones no more, on any queue.
     GhostGone,
-    /// The queue has everything back that it sent over the connections up to this one.
-    Drained { path: PathId, through: Incarnation },
+    /// The queue sends nothing more over the connections up to `left`, and has everything back that it sent over those up to
+    /// `drained`.
+    Over { path: PathId, left: Incarnation, drained: Incarnation },
     /// The path's code did what no path may do; what it was.
     Broken { path: PathId, admission: u32, what: &'static str },
     /// The queue cannot use the connection, or not any more: it takes a new one.

@@ -7,9 +7,13 @@
 //! because of that completion reads the count later, so it sees it. The mark is loaded (Acquire) before the counts are
 //! read: the flush that left the mark had read its counts before it stored the mark (Release), so the counts read now
 //! are no older, each for itself, than those in the mark, and equal sums mean equal counts.
+//!
+//! What can never be made durable is *lost*: each queue's next flush fails for it, once, as `fsync(2)` does after an error of
+//! write-back (`errseq_t`, lib/errseq.c in Linux).
 
 use crossbeam::utils::CachePadded;
 
+use crate::io::PathId;
 use crate::path::QueueIndex;
 use crate::policy::MAX_PATHS;
 use crate::sync::{AtomicU64, Ordering};
@@ -24,6 +28,27 @@ type Row = CachePadded<[AtomicU64; MAX_SCOPES]>;
 pub(crate) struct Marks {
     completed: Box<[Row]>,
     flushed: [AtomicU64; MAX_SCOPES],
+    /// Losses so far, with the path of the last: see [`Loss`]. Written by any queue, read by all when they flush.
+    lost: AtomicU64,
+}
+
+/// Completed writes that will never be durable: how many times that happened, and to which path last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Loss(u64);
+
+impl Loss {
+    /// The path that it happened to last.
+    pub(crate) fn path(self) -> PathId {
+        let [.., slot, a, b, c, d] = self.0.to_be_bytes();
+        PathId::new(slot, u32::from_be_bytes([a, b, c, d]))
+    }
+
+    /// One more, of this path. The count wraps: a queue that did not flush through sixteen million losses may miss one.
+    fn next(self, path: PathId) -> Self {
+        let count = (self.0 >> 40).wrapping_add(1) & 0xff_ffff;
+        let slot = u64::from(u8::try_from(path.slot()).unwrap_or(u8::MAX));
+        Self(count << 40 | slot << 32 | u64::from(path.serial()))
+    }
 }
 
 impl Marks {
@@ -32,7 +57,28 @@ impl Marks {
         Self {
             completed: (0..queues).map(|_| row()).collect(),
             flushed: std::array::from_fn(|_| AtomicU64::new(0)),
+            lost: AtomicU64::new(0),
         }
+    }
+
+    /// Completed writes that `path` had in its cache may never be durable.
+    pub(crate) fn lose(&self, path: PathId) {
+        let (publish, load) = (Ordering::AcqRel, Ordering::Acquire);
+        // Release: partner is the Acquire load in `loss`.
+        let _ = self.lost.fetch_update(publish, load, |lost| Some(Loss(lost).next(path).0));
+    }
+
+    /// The same, and there is no way to `scope` any more: nothing is left to be flushed.
+    pub(crate) fn forsake(&self, scope: usize, path: PathId) {
+        // Before the mark, so that whoever finds the scope clean finds the loss.
+        self.lose(path);
+        self.flushed(scope, self.sum(scope));
+    }
+
+    /// What was lost so far. To be read after scopes were found clean.
+    pub(crate) fn loss(&self) -> Loss {
+        // Acquire: partner is the Release in `lose`.
+        Loss(self.lost.load(Ordering::Acquire))
     }
 
     /// One more write completed on `scope`; called by the thread that owns `queue`, before it delivers the completion.
@@ -80,6 +126,30 @@ mod tests {
         marks.flushed(3, marks.sum(3));
         assert!(!marks.is_dirty(3));
         assert!(!marks.is_dirty(2));
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_loss {
+    use loom::sync::Arc;
+    use loom::thread;
+
+    use super::*;
+
+    /// Whoever finds a scope clean because what it held was lost finds the loss.
+    #[test]
+    fn loom_a_scope_is_not_found_clean_without_its_loss() {
+        loom::model(|| {
+            let marks = Arc::new(Marks::new(1));
+            marks.wrote(QueueIndex(0), 0);
+            let loser = {
+                let marks = Arc::clone(&marks);
+                thread::spawn(move || marks.forsake(0, PathId::new(3, 7)))
+            };
+            let (is_clean, loss) = (!marks.is_dirty(0), marks.loss());
+            assert!(!is_clean || loss.path() == PathId::new(3, 7));
+            loser.join().unwrap();
+        });
     }
 }
 

@@ -15,12 +15,14 @@ mod evidence;
 mod ghosts;
 mod marks;
 mod outcome;
+mod pace;
 mod place;
 mod request;
 mod routes;
 mod seat;
 mod slab;
 mod snapshot;
+mod strays;
 mod timers;
 
 use std::collections::VecDeque;
@@ -30,23 +32,29 @@ use std::time::Duration;
 pub(crate) use counters::{PathCounters, Totals};
 pub(crate) use evidence::Evidence;
 pub(crate) use ghosts::{Ghost, Ghosts, Retired};
-pub(crate) use marks::{MAX_SCOPES, Marks};
+pub(crate) use marks::{Loss, MAX_SCOPES, Marks};
 pub(crate) use place::Staged;
 pub(crate) use seat::PolicySeat;
+pub use snapshot::Sharing;
 pub use snapshot::{Health, NoPath};
 pub(crate) use snapshot::{Phase, PolicyChoice, Route, Snapshot};
 
 use crate::block::{Extent, Geometry, Limits};
 use crate::buffer::{Buffer, Direction, Lent};
-use crate::error::{Error, Fate};
+use crate::error::{Cause, Error, Fate};
 use crate::io::{Completion, Cookie, Memory, Operation, PathId, Rejected, Request};
 use crate::path::{AttemptId, Incarnation, QueueIndex};
 use crate::policy::{Candidates, MAX_PATHS, Observation};
 use crate::time::Tick;
-use ghosts::GhostWatch;
-use request::{AttemptSlot, Exposed, Origin, Progress, RequestSlot, State, Survey};
+use ghosts::{GhostWatch, LateWrite, Resent};
+use request::{AttemptSlot, Exposed, Holding, NOBODY, Origin, Progress, RequestSlot, State, Survey};
 use routes::{Routes, bit, slots};
 use slab::{Key, Slab};
+use strays::{Heir, Strays};
+
+/// After so many times [`Config::suspect_after`] a write that has no answer counts as lost also on the only path: its connection
+/// is fenced, which ends it.
+const LOST_AFTER: u32 = 8;
 
 /// What an engine is made for.
 #[derive(Clone, Copy, Debug)]
@@ -54,10 +62,22 @@ pub(crate) struct Config {
     pub(crate) queue: QueueIndex,
     /// Most requests at once.
     pub(crate) depth: u32,
+    /// Least age at which a read or a write can be late.
+    pub(crate) late_after: Duration,
     /// Age at which an attempt makes its path suspect.
     pub(crate) suspect_after: Duration,
+    /// Most times that a request is tried again which paths have failed.
+    pub(crate) max_retries: u32,
+    pub(crate) sharing: Sharing,
     pub(crate) geometry: Geometry,
     pub(crate) limits: Limits,
+}
+
+impl Config {
+    /// When an attempt that began at `started` has been out for longer than its path is allowed.
+    fn limit(&self, started: Tick, patience: u8) -> Tick {
+        started.after(self.suspect_after * (1 << patience).min(LOST_AFTER))
+    }
 }
 
 /// What the queues of a volume agree on by themselves.
@@ -81,6 +101,31 @@ pub(crate) struct Cancel {
     pub(crate) attempt: AttemptId,
 }
 
+/// A connection whose fence is put off: to fence it is to end it, and it may still answer by itself.
+#[derive(Clone, Copy, Debug)]
+struct Unasked {
+    path: PathId,
+    incarnation: Incarnation,
+    /// Since when: the first scan that finds it.
+    since: Option<Tick>,
+}
+
+/// Whether the lists of requests hold some that have ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lists {
+    Tidy,
+    Untidy,
+}
+
+/// Requests that cannot be placed.
+struct Parked {
+    list: Vec<u32>,
+    /// Whether something changed, so that they are to be looked at again.
+    recheck: bool,
+    /// Whether some of them wait only for an attempt to end: for room on a path, or for memory.
+    wants_room: bool,
+}
+
 pub(crate) struct Engine {
     config: Config,
     common: Arc<Common>,
@@ -90,21 +135,36 @@ pub(crate) struct Engine {
     no_path: NoPath,
     requests: Slab<RequestSlot>,
     attempts: Slab<AttemptSlot>,
-    /// Memory that reads left behind, with the places of the attempts that have it.
-    left_behind: Vec<(u32, Lent)>,
+    /// Memory that requests have left to attempts.
+    strays: Strays,
     /// To be placed, oldest first.
     ready: VecDeque<u32>,
     /// Whether one came back to them since the last try to place them.
     returned: bool,
-    /// Cannot be placed; looked at again after something changed.
-    parked: Vec<u32>,
-    recheck: bool,
+    parked: Parked,
+    /// Whether the paths may be other ones than when late attempts were last looked at.
+    rerouted: bool,
     /// Requests without any path, and their bytes.
     held: (u32, u64),
+    /// Since when no path at all could be used, `None` again when something has succeeded.
+    dark_since: Option<Tick>,
     next_scan: Option<Tick>,
     last_scan: Tick,
     evidence: Vec<Evidence>,
     cancels: Vec<Cancel>,
+    /// Ghosts that have yet to be published, before any completion is delivered.
+    haunts: Vec<Ghost>,
+    /// Late writes that have yet to be published, and those that have ended since.
+    late_writes: Vec<LateWrite>,
+    ended: Vec<Resent>,
+    /// Connections whose fence was not asked for yet.
+    unasked: Vec<Unasked>,
+    /// What was lost when a flush last told of it.
+    loss: Loss,
+    /// Whether requests were ended that are still in a list.
+    lists: Lists,
+    /// Requests that wait for a path in trouble, as the last scan found: they take no room from others.
+    stuck: usize,
     released: VecDeque<(Cookie, Buffer)>,
     observations: Vec<Observation>,
     /// Whether anybody looks at them.
@@ -115,26 +175,35 @@ pub(crate) struct Engine {
 impl Engine {
     pub(crate) fn new(config: Config, common: Arc<Common>) -> Self {
         let depth = config.depth as usize;
+        let loss = common.marks.loss();
         Self {
             ghosts: common.ghosts.watch(),
             config,
             common,
-            routes: Routes::new(),
+            routes: Routes::new(config.late_after),
             phase: Phase::Open,
             no_path: NoPath::Fail,
             requests: Slab::new(config.depth, RequestSlot::empty),
-            // A request whose attempt is stuck on one path needs another one.
-            attempts: Slab::new(config.depth.saturating_mul(2), AttemptSlot::empty),
-            left_behind: Vec::new(),
+            // They grow with what silent paths hold.
+            attempts: Slab::new(config.depth, AttemptSlot::empty),
+            strays: Strays::default(),
             ready: VecDeque::with_capacity(depth),
             returned: false,
-            parked: Vec::with_capacity(depth),
-            recheck: false,
+            parked: Parked { list: Vec::with_capacity(depth), recheck: false, wants_room: false },
+            rerouted: false,
             held: (0, 0),
+            dark_since: None,
             next_scan: None,
             last_scan: Tick::ZERO,
             evidence: Vec::with_capacity(64),
             cancels: Vec::new(),
+            haunts: Vec::new(),
+            late_writes: Vec::new(),
+            ended: Vec::new(),
+            unasked: Vec::new(),
+            loss,
+            lists: Lists::Tidy,
+            stuck: 0,
             released: VecDeque::new(),
             observations: Vec::with_capacity(depth),
             is_observed: true,
@@ -154,7 +223,7 @@ impl Engine {
             self.scan_by(deadline);
         }
         let direction = if operation == Operation::Read { Direction::Sink } else { Direction::Source };
-        if let Some((key, slot)) = self.requests.insert() {
+        if let Some((key, slot)) = self.insert_request() {
             slot.renew(operation, extent, cookie);
             slot.memory = buffer.map(|buffer| Lent::new(buffer, direction));
             slot.deadline = deadline.unwrap_or(Tick::MAX);
@@ -167,12 +236,24 @@ impl Engine {
         Ok(())
     }
 
+    /// A place for a request.
+    #[inline]
+    fn insert_request(&mut self) -> Option<(Key, &mut RequestSlot)> {
+        if self.lists == Lists::Untidy {
+            self.tidy();
+        }
+        if self.requests.is_full() {
+            self.requests.grow(RequestSlot::empty);
+        }
+        self.requests.insert()
+    }
+
     #[inline]
     fn check(&self, request: &Request) -> Result<(), Error> {
         if self.phase != Phase::Open {
             return Err(Error::Closed { fate: Fate::NotSent });
         }
-        if self.requests.is_full() {
+        if self.is_full() {
             return Err(Error::QueueFull { depth: self.config.depth });
         }
         request.check(self.config.geometry, &self.config.limits)
@@ -212,12 +293,14 @@ impl Engine {
 
     /// Requests that were accepted and have not been completed, and completed ones whose memory is still out.
     pub(crate) fn requests(&self) -> usize {
-        self.requests.len()
+        self.requests.len() + self.strays.awaited()
     }
 
-    /// Whether there is no room for a request.
+    /// Whether there is no room for a request. Those that wait for a path in trouble do not count, within bounds: others can
+    /// go another way.
+    #[inline]
     pub(crate) fn is_full(&self) -> bool {
-        self.requests.is_full()
+        self.requests.len() >= self.config.depth as usize + self.stuck
     }
 
     /// Attempts that paths hold.
@@ -229,7 +312,7 @@ impl Engine {
     /// policy may want a path that has no room while others have.
     pub(crate) fn has_work(&self) -> bool {
         (self.returned && self.routes.with_room(self.routes.best()) != 0)
-            || self.recheck && !self.parked.is_empty()
+            || self.parked.recheck && !self.parked.list.is_empty()
     }
 
     /// The usable paths, for a policy.
@@ -239,30 +322,56 @@ impl Engine {
 
     // Ends of requests.
 
-    /// Delivers the completion of a request that is in no list. Its slot lives on while a path holds its memory.
+    /// Delivers the completion of a request and frees its place. Memory that paths still have is left to their attempts.
     #[allow(clippy::inline_always, reason = "measured: it is worth several ns on each I/O")]
     #[inline(always)]
     fn finish(&mut self, index: u32, result: Result<(), Error>, completions: &mut Vec<Completion>) {
         let Some(request) = self.requests.at_mut(index) else { return };
-        if request.is_held() {
-            end_hold(&mut self.held, request, self.config.geometry.block_size());
+        if request.is_eventful() {
+            self.end_of_story(index, result.is_ok());
         }
+        let Some(request) = self.requests.at_mut(index) else { return };
         let (cookie, origin, scope) = (request.cookie, request.origin, request.scope());
-        request.state = State::Done;
-        let request = if request.attempts == 0 {
-            self.requests.remove(index)
-        } else {
-            self.disown(index);
-            self.requests.at_mut(index)
-        };
+        let is_left = request.attempts != NOBODY && self.disown(index);
+        let request = self.requests.remove(index);
         if origin == Origin::Engine {
             return self.finish_own(scope, result);
         }
         let memory = match request.and_then(|request| request.memory.as_mut()) {
+            None if is_left => Memory::Quarantined,
             None => Memory::None,
             Some(lent) => lent.reclaim().map_or(Memory::Quarantined, Memory::Returned),
         };
         deliver(cookie, result, memory, completions);
+    }
+
+    /// What befell a request is over: nothing waits for its end any more.
+    #[cold]
+    fn end_of_story(&mut self, index: u32, is_ok: bool) {
+        let (Some(key), Some(request)) = (self.requests.key(index), self.requests.at_mut(index)) else {
+            return;
+        };
+        end_hold(&mut self.held, request, self.config.geometry.block_size());
+        if request.history().bars {
+            self.ended.push(Resent { index: key.index, generation: key.generation });
+            self.lists = Lists::Untidy;
+        }
+        if is_ok {
+            self.blame_alone(index);
+        }
+    }
+
+    /// Another path did what one had said that the device cannot do: that one is looked into.
+    #[cold]
+    fn blame_alone(&mut self, index: u32) {
+        let doubted = self.requests.at(index).and_then(|request| request.history().doubted);
+        if let Some((path, admission)) = doubted {
+            self.evidence.push(Evidence::Failed { path, admission, cause: Cause::Alone });
+            let slot = path.slot();
+            if self.routes.id(slot) == path && self.routes.standing(slot).admission == admission {
+                self.routes.distrust(slot);
+            }
+        }
     }
 
     /// A flush of the engine's own has ended: what only a departing path's cache held is durable, or that it cannot be
@@ -270,10 +379,13 @@ impl Engine {
     #[cold]
     fn finish_own(&mut self, scope: Option<usize>, result: Result<(), Error>) {
         let (Some(scope), Err(error)) = (scope, result) else { return };
-        let text =
-            format!("{} leaves with completed writes that are not durable: {error}", self.keeper(scope));
+        let keeper = self.keeper(scope);
+        let text = format!("{keeper} leaves with completed writes that are not durable: {error}");
         self.evidence.push(Evidence::Warning { text });
-        self.common.marks.flushed(scope, self.common.marks.sum(scope));
+        // Unless another queue has just done so.
+        if self.common.marks.is_dirty(scope) {
+            self.common.marks.forsake(scope, keeper);
+        }
     }
 
     /// The same for a request that failed.
@@ -282,58 +394,106 @@ impl Engine {
         self.finish(index, Err(error), completions);
     }
 
-    /// The same for a flush that has nothing left to do.
+    /// The same for a flush that has nothing left to do: it fails once for what was lost before.
     #[cold]
     fn finish_flush(&mut self, index: u32, completions: &mut Vec<Completion>) {
+        let loss = self.common.marks.loss();
+        let is_callers = self.requests.at(index).is_some_and(|request| request.origin == Origin::Caller);
+        if is_callers && std::mem::replace(&mut self.loss, loss) != loss {
+            return self.fail(index, Error::FlushIncomplete { path: loss.path() }, completions);
+        }
         self.finish(index, Ok(()), completions);
     }
 
-    /// Nobody waits for what is still out of this request.
+    /// Nobody waits for what is still out of this request. Whether its memory was left to that.
     #[cold]
-    fn disown(&mut self, request: u32) {
-        for index in self.attempts_of(request) {
-            let Some(key) = self.attempts.key(index) else { continue };
-            let Some(attempt) = self.attempts.at_mut(index) else { continue };
+    fn disown(&mut self, index: u32) -> bool {
+        let Some(request) = self.requests.at_mut(index) else { return false };
+        let heir = Heir::Caller(request.cookie);
+        let mut cursor = std::mem::replace(&mut request.attempts, NOBODY);
+        let is_held = self.holders(cursor).next().is_some();
+        let Some(request) = self.requests.at_mut(index) else { return false };
+        let memory = request.memory.take_if(|memory| is_held && memory.is_out());
+        let place = memory.map(|memory| self.strays.leave(memory, heir));
+        while let (Some(key), Some(attempt)) = (self.attempts.key(cursor), self.attempts.at_mut(cursor)) {
+            if let Some(place) = place
+                && attempt.memory == Holding::Request
+            {
+                attempt.memory = Holding::Stray(place);
+                self.strays.hold(place);
+            }
             attempt.progress = Progress::Abandoned;
+            self.routes.grows_stale(attempt);
+            attempt.request = NOBODY;
             self.cancels.push(Cancel {
                 slot: attempt.slot.into(),
                 incarnation: attempt.incarnation,
                 attempt: id(self.config.queue, key),
             });
+            cursor = attempt.next;
+        }
+        place.is_some()
+    }
+
+    /// Places of the attempts that follow from `first`.
+    fn attempts_from(&self, first: u32) -> impl Iterator<Item = u32> + '_ {
+        let next = |&index: &u32| self.attempts.at(index).map(|attempt| attempt.next);
+        std::iter::successors(Some(first), next).filter(|&index| index != NOBODY)
+    }
+
+    /// Those of them that have their request's memory.
+    fn holders(&self, first: u32) -> impl Iterator<Item = u32> + '_ {
+        let holds = |attempt: &AttemptSlot| attempt.memory == Holding::Request;
+        self.attempts_from(first).filter(move |&index| self.attempts.at(index).is_some_and(holds))
+    }
+
+    /// Places of the attempts that are out of a request.
+    fn attempts_of(&self, request: u32) -> impl Iterator<Item = u32> + '_ {
+        let first = self.requests.at(request).map_or(NOBODY, |request| request.attempts);
+        self.attempts_from(first)
+    }
+
+    /// Makes known what has yet to be: to be called before the supervisor is told anything.
+    pub(crate) fn publish(&mut self) {
+        if self.lists == Lists::Untidy {
+            self.tidy();
         }
     }
 
-    /// Places of the attempts that are out of a request. Walks the table: for rare turns only.
-    fn attempts_of(&self, request: u32) -> Vec<u32> {
-        (0..u32::try_from(self.attempts.capacity()).unwrap_or(u32::MAX))
-            .filter(|&index| self.attempts.at(index).is_some_and(|attempt| attempt.request == request))
-            .collect()
+    /// Publishes the ghosts, and takes what has ended out of the lists.
+    #[cold]
+    fn tidy(&mut self) {
+        self.lists = Lists::Tidy;
+        self.common.ghosts.publish(&mut self.haunts, &mut self.late_writes);
+        if !self.ended.is_empty() {
+            self.common.ghosts.ended(self.config.queue, &self.ended);
+            self.ended.clear();
+            self.parked.recheck = true;
+            self.evidence.push(Evidence::GhostGone);
+        }
+        let requests = &self.requests;
+        let is = |index: u32, state: State| requests.at(index).is_some_and(|request| request.state == state);
+        self.ready.retain(|&index| is(index, State::Ready));
+        self.parked.list.retain(|&index| is(index, State::Parked));
     }
 
-    /// Ends a request from outside, whatever state it is in. Attempts that may still land become ghosts, which every
-    /// queue can see before the completion is delivered.
+    /// Ends a request from outside, whatever state it is in. Attempts that may still land become ghosts. To be followed by
+    /// [`tidy`](Self::tidy) before anything else is taken in and before the completion is delivered.
     fn abandon(&mut self, index: u32, error: fn(Fate) -> Error, completions: &mut Vec<Completion>) {
         let Some(request) = self.requests.at(index) else { return };
         let (state, extent, is_write) = (request.state, request.extent, request.operation.is_write());
-        if state == State::Done {
-            return;
-        }
         let exposed = request.exposed == Exposed::Maybe
-            || request.attempts > 0
+            || request.attempts != NOBODY
             || matches!(state, State::Fencing { .. });
         if is_write {
             self.haunt(index, state, extent);
         }
-        match state {
-            State::Ready => self.ready.retain(|&ready| ready != index),
-            State::Parked => self.parked.retain(|&parked| parked != index),
-            State::Out | State::Fencing { .. } | State::Done => {}
-        }
+        self.lists = Lists::Untidy;
         let fate = if exposed { Fate::Unknown } else { Fate::NotSent };
         self.fail(index, error(fate), completions);
     }
 
-    /// Publishes a ghost for each way in which a write may still land.
+    /// Makes a ghost for each way in which a write may still land.
     fn haunt(&mut self, index: u32, state: State, extent: Extent) {
         let queue = self.config.queue;
         let mut ghosts: Vec<Ghost> = Vec::new();
@@ -351,39 +511,106 @@ impl Engine {
                 incarnation: slot.incarnation,
                 queue,
                 attempt: Some(id(queue, key)),
+                resent: None,
             });
         }
-        if let State::Fencing { slot, incarnation, .. } = state
-            && !ghosts
-                .iter()
-                .any(|ghost| ghost.path.slot() == usize::from(slot) && ghost.incarnation == incarnation)
+        if let State::Fencing { slot, incarnation, attempt } = state
+            && !ghosts.iter().any(|ghost| ghost.attempt == Some(attempt))
         {
             let path = self.routes.id(slot.into());
-            ghosts.push(Ghost { extent, path, incarnation, queue, attempt: None });
+            ghosts.push(Ghost { extent, path, incarnation, queue, attempt: None, resent: None });
         }
-        for ghost in ghosts {
-            self.common.ghosts.publish(ghost);
-            self.evidence.push(Evidence::Unfenced { path: ghost.path, incarnation: ghost.incarnation });
+        for ghost in &ghosts {
+            self.ask_fence(ghost.path, ghost.incarnation, ghost.attempt);
         }
+        self.haunts.append(&mut ghosts);
+    }
+
+    /// Has a connection fenced; where its path may still answer, after a while.
+    fn ask_fence(&mut self, path: PathId, incarnation: Incarnation, attempt: Option<AttemptId>) {
+        if attempt.is_some() {
+            return self.put_off(path, incarnation);
+        }
+        self.evidence.push(Evidence::Unfenced { path, incarnation });
+    }
+
+    fn put_off(&mut self, path: PathId, incarnation: Incarnation) {
+        let is_it = |unasked: &Unasked| unasked.path == path && unasked.incarnation == incarnation;
+        if !self.unasked.iter().any(is_it) {
+            self.unasked.push(Unasked { path, incarnation, since: None });
+            // At the next occasion.
+            self.scan_by(self.last_scan);
+        }
+    }
+
+    /// Asks for the fences that were put off and that ghosts still wait for: when the path is in trouble or has had its time, if
+    /// there is a better way; if there is none, when it has had several times as long.
+    fn ask_put_off(&mut self, now: Tick) {
+        let ghosts = Arc::clone(self.ghosts.load());
+        for mut unasked in std::mem::take(&mut self.unasked) {
+            let Unasked { path, incarnation, .. } = unasked;
+            let age = now.since(*unasked.since.get_or_insert(now));
+            let waits = |ghost: &Ghost| ghost.path == path && ghost.incarnation == incarnation;
+            if !ghosts.ghosts.iter().chain(&self.haunts).any(waits) {
+                continue;
+            }
+            let patience = self.config.suspect_after;
+            let is_due = age >= patience || !self.is_well(path, incarnation);
+            let asks_at_once = self.is_fenced(path, incarnation) || age >= patience * LOST_AFTER;
+            if asks_at_once || is_due && self.has_better(path, incarnation) {
+                self.evidence.push(Evidence::Unfenced { path, incarnation });
+            } else {
+                self.unasked.push(unasked);
+            }
+        }
+    }
+
+    /// Whether the supervisor has a fence of this connection already: it lays what comes late as well.
+    fn is_fenced(&self, path: PathId, incarnation: Incarnation) -> bool {
+        let slot = path.slot();
+        self.routes.id(slot) == path && incarnation <= self.routes.standing(slot).fenced
+    }
+
+    /// Whether this is a path's present connection, and the path is up.
+    fn is_well(&self, path: PathId, incarnation: Incarnation) -> bool {
+        self.is_present(path, incarnation) && self.routes.up() & bit(path.slot()) != 0
+    }
+
+    fn is_present(&self, path: PathId, incarnation: Incarnation) -> bool {
+        let slot = path.slot();
+        self.routes.id(slot) == path && self.routes.standing(slot).incarnation == incarnation
+    }
+
+    /// Whether there is a trusted way other than this connection.
+    fn has_better(&self, path: PathId, incarnation: Incarnation) -> bool {
+        let here = if self.is_present(path, incarnation) { bit(path.slot()) } else { 0 };
+        self.routes.trusted() & !here != 0
     }
 
     /// Ends every request that the caller still waits for.
     pub(crate) fn abandon_all(&mut self, error: fn(Fate) -> Error, completions: &mut Vec<Completion>) {
-        for index in 0..self.config.depth {
+        for index in self.requests.indices() {
+            let is_own = |request: &RequestSlot| request.origin == Origin::Engine;
+            // What a leaving path must still give up is seen to after its queue was dropped.
+            if self.phase == Phase::Open && self.requests.at(index).is_some_and(is_own) {
+                continue;
+            }
             self.abandon(index, error, completions);
         }
+        self.tidy();
     }
 
     /// Ends the requests that bear this cookie.
     pub(crate) fn cancel(&mut self, cookie: Cookie, completions: &mut Vec<Completion>) -> usize {
         let before = completions.len();
-        for index in 0..self.config.depth {
+        for index in self.requests.indices() {
             let bears_it =
                 |request: &RequestSlot| request.origin == Origin::Caller && request.cookie == cookie;
             if self.requests.at(index).is_some_and(bears_it) {
                 self.abandon(index, |fate| Error::Cancelled { fate }, completions);
             }
         }
+        self.tidy();
         completions.len() - before
     }
 
@@ -420,7 +647,7 @@ impl Engine {
 /// There is a path for the request again, or it is at its end.
 #[cold]
 fn end_hold(held: &mut (u32, u64), request: &mut RequestSlot, block_size: u32) {
-    if request.history_mut().held_since.take().is_some() {
+    if request.history_mut().held_until.take().is_some() {
         *held = (held.0.saturating_sub(1), held.1.saturating_sub(request.bytes(block_size)));
     }
 }

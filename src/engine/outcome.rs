@@ -3,17 +3,18 @@
 use std::time::Duration;
 
 use crate::block::BlockCount;
-use crate::buffer::Lent;
 use crate::error::{Cause, DeviceError, Error, Fate};
-use crate::io::{Completion, Durability, Operation};
+use crate::io::{Completion, Durability, Operation, PathId};
 use crate::path::{Attempt, AttemptId, Fault, FenceGrade, Incarnation, Outcome};
 use crate::policy::Observation;
 use crate::time::Tick;
 
-use super::request::{AttemptSlot, Continued, Exposed, Holding, Progress, RequestSlot, State};
+use super::ghosts::{LateWrite, Resent};
+use super::request::{AttemptSlot, Continued, Exposed, Holding, Origin, Progress, RequestSlot, Stage, State};
 use super::routes::bit;
 use super::slab::Key;
-use super::{Engine, Evidence, Ghost, Retired};
+use super::strays::Heir;
+use super::{Engine, Evidence, Ghost, Lists, Retired, Sharing};
 
 /// Longest time for which a path is left alone because it said that it was busy.
 const LONGEST_REST: Duration = Duration::from_secs(10);
@@ -25,8 +26,11 @@ struct End {
     request: u32,
     slot: usize,
     incarnation: Incarnation,
+    /// The cache that its path had when it was sent.
+    scope: Option<u8>,
     started: Tick,
     progress: Progress,
+    late: bool,
 }
 
 /// Whether a path has kept to its contract in handing an attempt back.
@@ -50,8 +54,11 @@ impl Engine {
         outcome: Outcome,
         completions: &mut Vec<Completion>,
     ) {
-        self.recheck |= !self.parked.is_empty();
+        self.parked.recheck |= self.parked.wants_room;
         match outcome {
+            Outcome::Complete(attempt, result) if self.is_abandoned(attempt.id()) => {
+                self.late_end(now, slot, attempt, result, completions);
+            }
             Outcome::Complete(attempt, result) => {
                 let Some((end, kept)) = self.end(slot, attempt) else { return };
                 let result = if kept == Kept::Yes { result } else { Err(BROKEN) };
@@ -65,10 +72,10 @@ impl Engine {
             Outcome::GaveUp(id, fault) if self.holds(slot, id) => self.gave_up(now, id, fault, completions),
             Outcome::GaveUp(..) => self.broken(slot, "gave up an attempt that it does not have"),
             Outcome::Released(attempt) => {
-                if let Some((end, _)) = self.end(slot, attempt)
-                    && end.progress == Progress::Live
-                {
-                    self.decide(now, &end, Err(ABORTED), completions);
+                let Some((end, _)) = self.end(slot, attempt) else { return };
+                match end.progress {
+                    Progress::Live => self.decide(now, &end, Err(ABORTED), completions),
+                    Progress::Abandoned => self.unsettled(&end),
                 }
             }
         }
@@ -87,11 +94,28 @@ impl Engine {
             && self.attempts.get(key).is_some_and(|attempt| usize::from(attempt.slot) == slot)
     }
 
-    /// Takes back the attempt's memory and frees its place. `None` if the path never had it. If it comes with memory of
-    /// another, its own is lost, and nothing that is said of it counts.
+    /// Whether nobody waits for this attempt any more.
+    #[inline]
+    fn is_abandoned(&self, id: AttemptId) -> bool {
+        let key = Key { index: id.index, generation: id.generation };
+        self.attempts.get(key).is_some_and(|attempt| attempt.progress == Progress::Abandoned)
+    }
+
+    /// Takes back the attempt's memory and frees its place. `None` if the path never had it.
     #[allow(clippy::inline_always, reason = "measured: it is worth several ns on each I/O")]
     #[inline(always)]
     fn end(&mut self, from: usize, attempt: Attempt) -> Option<(End, Kept)> {
+        let index = attempt.id().index;
+        let ended = self.take_memory(from, attempt)?;
+        self.drop_attempt(index);
+        Some(ended)
+    }
+
+    /// Takes back the attempt's memory. `None` if the path never had it. If it comes with memory of another, its own is
+    /// lost, and nothing that is said of it counts.
+    #[allow(clippy::inline_always, reason = "measured: it is worth several ns on each I/O")]
+    #[inline(always)]
+    fn take_memory(&mut self, from: usize, attempt: Attempt) -> Option<(End, Kept)> {
         let id = attempt.id();
         let key = Key { index: id.index, generation: id.generation };
         let Some(slot) = self.attempts.get(key).filter(|slot| usize::from(slot.slot) == from) else {
@@ -103,21 +127,22 @@ impl Engine {
             request: slot.request,
             slot: from,
             incarnation: slot.incarnation,
+            scope: slot.scope,
             started: slot.started,
             progress: slot.progress,
+            late: slot.stage == Stage::Silent,
         };
         let mut kept = Kept::Yes;
         if let Some(lease) = attempt.into_memory() {
             let memory = match slot.memory {
-                Holding::Shared => self.requests.at_mut(end.request)?.memory.as_mut(),
-                Holding::Own => self.left_behind_with(key.index),
+                Holding::Request => self.requests.at_mut(end.request)?.memory.as_mut(),
+                Holding::Stray(place) => self.strays.memory(place),
             };
             if memory.is_none_or(|memory| memory.give_back(lease).is_err()) {
                 kept = Kept::No;
                 self.broken(end.slot, "handed back memory of another attempt");
             }
         }
-        self.drop_attempt(key.index);
         Some((end, kept))
     }
 
@@ -126,31 +151,103 @@ impl Engine {
     #[inline(always)]
     pub(super) fn drop_attempt(&mut self, index: u32) {
         let Some(attempt) = self.attempts.remove(index) else { return };
-        let AttemptSlot { slot, request: of, memory, .. } = *attempt;
-        if memory == Holding::Own {
-            self.left_behind.retain(|&(holder, _)| holder != index);
+        let AttemptSlot { slot, request: of, next, memory, incarnation, stale, .. } = *attempt;
+        self.routes.released(slot.into(), incarnation, stale);
+        if let Holding::Stray(place) = memory {
+            self.release(place);
         }
-        self.routes.released(slot.into());
         let Some(request) = self.requests.at_mut(of) else { return };
-        request.attempts = request.attempts.saturating_sub(1);
-        if request.state == State::Done && request.attempts == 0 {
-            self.release(of);
+        if request.attempts == index {
+            request.attempts = next;
+        } else {
+            self.unlink(of, index, next);
         }
     }
 
-    /// What a read left behind with an attempt.
+    /// Takes an attempt that is not the latest out of its request's list.
     #[cold]
-    fn left_behind_with(&mut self, index: u32) -> Option<&mut Lent> {
-        self.left_behind.iter_mut().find(|(holder, _)| *holder == index).map(|(_, memory)| memory)
+    fn unlink(&mut self, request: u32, index: u32, next: u32) {
+        let before =
+            self.attempts_of(request).find(|&at| self.attempts.at(at).is_some_and(|slot| slot.next == index));
+        if let Some(slot) = before.and_then(|before| self.attempts.at_mut(before)) {
+            slot.next = next;
+        }
     }
 
-    /// The last attempt of a completed request has come back: so does its quarantined memory.
+    /// One attempt less has memory that was left to it; a caller's goes back to it with the last.
     #[cold]
-    fn release(&mut self, index: u32) {
-        let Some(request) = self.requests.remove(index) else { return };
-        if let Some(buffer) = request.memory.as_mut().and_then(Lent::reclaim) {
-            self.released.push_back((request.cookie, buffer));
+    fn release(&mut self, place: u32) {
+        if let Some(released) = self.strays.let_go(place) {
+            self.released.push_back(released);
         }
+    }
+
+    /// The end of an attempt that nobody waited for any more. The data of a read that goes on is welcome all the same.
+    #[cold]
+    fn late_end(
+        &mut self,
+        now: Tick,
+        from: usize,
+        attempt: Attempt,
+        result: Result<u32, Fault>,
+        completions: &mut Vec<Completion>,
+    ) {
+        let asked = attempt.len();
+        let Some((end, kept)) = self.take_memory(from, attempt) else { return };
+        let result = if kept == Kept::Yes { result } else { Err(BROKEN) };
+        let operation = self.requests.at(end.request).map(|request| request.operation);
+        let is_write = operation.is_some_and(Operation::is_write) && !self.is_fencing(&end);
+        let has_data = operation.is_some_and(Operation::has_data);
+        let is_whole = result.is_ok_and(|bytes| !has_data || bytes as usize == asked);
+        let serves = is_whole && (is_write || self.restore_memory(&end));
+        self.drop_attempt(end.id.index);
+        match operation {
+            Some(operation) if serves => self.late_success(now, &end, operation, asked, completions),
+            _ => self.other_end(now, &end, result, completions),
+        }
+    }
+
+    /// A late attempt has done all that its request asks for. What else is out of a write may yet do it again.
+    fn late_success(
+        &mut self,
+        now: Tick,
+        end: &End,
+        operation: Operation,
+        bytes: usize,
+        completions: &mut Vec<Completion>,
+    ) {
+        self.done(now, end, operation, u32::try_from(bytes).unwrap_or(u32::MAX));
+        self.mark(end.scope, operation);
+        self.lists = Lists::Untidy;
+        if operation.is_write() {
+            self.settled(end);
+            if let Some(RequestSlot { state, extent, .. }) = self.requests.at(end.request) {
+                self.haunt(end.request, *state, *extent);
+            }
+        }
+        self.finish(end.request, Ok(()), completions);
+    }
+
+    /// Makes the memory that a late attempt of a read has filled its request's again; `false` if no read waits for it.
+    fn restore_memory(&mut self, end: &End) -> bool {
+        let Some(request) = self.requests.at(end.request) else { return false };
+        if request.operation != Operation::Read {
+            return false;
+        }
+        let under_way = self.holders(request.attempts).find(|&index| index != end.id.index);
+        let Some(attempt) = self.attempts.at_mut(end.id.index) else { return false };
+        let Holding::Stray(place) = std::mem::replace(&mut attempt.memory, Holding::Request) else {
+            return true;
+        };
+        let filled = self.strays.take(place);
+        let Some(request) = self.requests.at_mut(end.request) else { return false };
+        let Some(other) = std::mem::replace(&mut request.memory, filled) else { return true };
+        if let Some(attempt) = under_way.and_then(|index| self.attempts.at_mut(index)) {
+            let place = self.strays.leave(other, Heir::Pool);
+            self.strays.hold(place);
+            attempt.memory = Holding::Stray(place);
+        }
+        true
     }
 
     /// What is not a success that its request waited for.
@@ -184,12 +281,33 @@ impl Engine {
             self.heard(now, end, fault);
         }
         if result.is_err_and(Fault::may_land) {
-            return;
+            return self.unsettled(end);
         }
-        let (queue, path, id) = (self.config.queue, self.routes.id(end.slot), end.id);
-        let is_it = |ghost: &Ghost| ghost.queue == queue && ghost.path == path && ghost.attempt == Some(id);
+        self.settled(end);
+    }
+
+    /// An attempt cannot land any more: its ghost is gone.
+    fn settled(&mut self, end: &End) {
+        let is_it = self.ghost_of(end);
+        self.haunts.retain(|ghost| !is_it(ghost));
         if self.common.ghosts.retire(is_it) == Retired::Some {
+            self.parked.recheck = true;
             self.evidence.push(Evidence::GhostGone);
+        }
+    }
+
+    /// Tells the ghost of an attempt.
+    fn ghost_of(&self, end: &End) -> impl Fn(&Ghost) -> bool + use<> {
+        let (queue, path, id) = (self.config.queue, self.routes.id(end.slot), end.id);
+        move |ghost| ghost.queue == queue && ghost.path == path && ghost.attempt == Some(id)
+    }
+
+    /// Nothing more will be heard of an attempt that nobody waited for and that may still land: only a fence helps.
+    fn unsettled(&mut self, end: &End) {
+        let is_it = self.ghost_of(end);
+        if self.haunts.iter().any(&is_it) || self.ghosts.load().ghosts.iter().any(&is_it) {
+            let path = self.routes.id(end.slot);
+            self.evidence.push(Evidence::Unfenced { path, incarnation: end.incarnation });
         }
     }
 
@@ -213,9 +331,12 @@ impl Engine {
             request: attempt.request,
             slot: attempt.slot.into(),
             incarnation: attempt.incarnation,
+            scope: attempt.scope,
             started: attempt.started,
             progress: Progress::Live,
+            late: attempt.stage == Stage::Silent,
         };
+        self.routes.grows_stale(attempt);
         self.decide(now, &end, Err(fault), completions);
     }
 
@@ -249,7 +370,24 @@ impl Engine {
             }
             std::cmp::Ordering::Equal => {}
         }
+        self.done(now, end, operation, bytes);
+        if operation == Operation::Flush {
+            return self.flushed(end.request, completions);
+        }
+        self.mark(end.scope, operation);
+        self.finish(end.request, Ok(()), completions);
+    }
+
+    /// Counts a success.
+    #[inline]
+    fn done(&mut self, now: Tick, end: &End, operation: Operation, bytes: u32) {
+        if self.dark_since.is_some() {
+            self.dark_since = None;
+        }
         let nanos = now.nanos_since(end.started);
+        if operation.has_data() {
+            self.routes.note(end.slot, nanos);
+        }
         if let Some(counters) = self.counters(end.slot) {
             counters.success(bytes, nanos);
         }
@@ -257,17 +395,12 @@ impl Engine {
             let latency = Duration::from_nanos(nanos);
             self.observations.push(Observation::new(end.slot, operation, bytes, latency));
         }
-        if operation == Operation::Flush {
-            return self.flushed(end.request, completions);
-        }
-        self.mark(end.slot, operation);
-        self.finish(end.request, Ok(()), completions);
     }
 
     /// Notes that a path's cache, if it has one, holds what a write has done.
     #[inline]
-    fn mark(&self, slot: usize, operation: Operation) {
-        if let Some(scope) = self.routes.standing(slot).scope
+    fn mark(&self, scope: Option<u8>, operation: Operation) {
+        if let Some(scope) = scope
             && operation.is_write()
             && operation != Operation::Write(Durability::Fua)
         {
@@ -307,7 +440,7 @@ impl Engine {
         request.done += bytes / unit * unit;
         let operation = request.operation;
         // The rest may go to another cache.
-        self.mark(end.slot, operation);
+        self.mark(end.scope, operation);
         self.requeue(end.request);
     }
 
@@ -321,12 +454,16 @@ impl Engine {
             Fault::Congested { .. } => self.requeue(end.request),
             Fault::Final(error) => self.answered(end, error, completions),
             Fault::Refused(_) => {
-                self.hold_against(end, Cause::Refused);
+                self.hold_against(now, end, Cause::Refused);
                 self.requeue(end.request);
             }
+            Fault::Unknown { cause, fence } if self.is_over(end, cause) => {
+                self.given_up(end);
+                self.unknown(now, end, fence);
+            }
             Fault::Unknown { cause, fence } => {
-                self.hold_against(end, cause);
-                self.unknown(end, fence);
+                self.hold_against(now, end, cause);
+                self.unknown(now, end, fence);
             }
         }
     }
@@ -375,28 +512,68 @@ impl Engine {
         self.requeue(index);
     }
 
-    /// The device answered with an error.
+    /// The device answered with an error, or its path's end of this machine did: that shows on another path.
     fn answered(&mut self, end: &End, error: DeviceError, completions: &mut Vec<Completion>) {
+        if error.may_be_the_path_s() && self.asks_another(end) {
+            return self.requeue(end.request);
+        }
+        // The path works.
+        self.dark_since = None;
         let path = self.routes.id(end.slot);
+        let is_callers = |request: &RequestSlot| request.is_flush() && request.origin == Origin::Caller;
+        if self.requests.at(end.request).is_some_and(is_callers) {
+            // Another flush could succeed without what this one has lost. Here it is told now, elsewhere with the next flush.
+            self.common.marks.lose(path);
+            self.loss = self.common.marks.loss();
+        }
         let Some(RequestSlot { operation, extent, .. }) = self.requests.at(end.request) else { return };
         let error = Error::Device { operation: *operation, extent: *extent, path, error };
         self.fail(end.request, error, completions);
     }
 
-    /// Holds a failure against the path for this request.
-    fn hold_against(&mut self, end: &End, cause: Cause) {
-        let (path, current) = (self.routes.id(end.slot), self.is_current(end));
-        let Some(request) = self.requests.at_mut(end.request) else { return };
-        if current {
-            request.blame(bit(end.slot));
-        } else {
-            request.remember(bit(end.slot));
+    /// Whether another path is asked before a path's final error is believed: once. A flush is not, since what was lost
+    /// before the first error would not be missed by the second.
+    fn asks_another(&mut self, end: &End) -> bool {
+        let here = bit(end.slot);
+        let elsewhere = self.routes_of(end.request) & self.routes.trusted() & !here;
+        let (path, admission) = (self.routes.id(end.slot), self.routes.standing(end.slot).admission);
+        let Some(request) = self.requests.at_mut(end.request) else { return false };
+        if elsewhere == 0 || request.is_flush() || request.history().doubted.is_some() {
+            return false;
         }
+        let history = request.history_mut();
+        history.doubted = Some((path, admission));
+        history.tried |= here;
+        true
+    }
+
+    /// Whether an attempt ended because its connection was over, or because the volume itself had it aborted.
+    fn is_over(&self, end: &End, cause: Cause) -> bool {
+        let is_fenced = end.late || end.incarnation <= self.routes.standing(end.slot).fenced;
+        !self.is_current(end) || cause == Cause::Aborted && is_fenced
+    }
+
+    /// That is no failure of the path. It may be slow, as the next may be, which is given more time.
+    fn given_up(&mut self, end: &End) {
+        let here = if self.is_current(end) { bit(end.slot) } else { 0 };
+        let Some(request) = self.requests.at_mut(end.request) else { return };
+        if end.late {
+            request.moved(here);
+        } else {
+            request.history_mut().tried |= here;
+        }
+    }
+
+    /// Holds a failure against the path for this request.
+    fn hold_against(&mut self, now: Tick, end: &End, cause: Cause) {
+        let path = self.routes.id(end.slot);
+        let Some(request) = self.requests.at_mut(end.request) else { return };
+        request.blame(now, bit(end.slot));
         request.history_mut().last_failure = Some((path, cause));
     }
 
     /// It may have been done. Whatever cannot land any more, or changes nothing, is sent again; the rest waits.
-    fn unknown(&mut self, end: &End, fence: Option<FenceGrade>) {
+    fn unknown(&mut self, now: Tick, end: &End, fence: Option<FenceGrade>) {
         let fenced = fence.is_some() || end.incarnation <= self.routes.standing(end.slot).fenced;
         let Some(request) = self.requests.at_mut(end.request) else { return };
         request.exposed = Exposed::Maybe;
@@ -404,10 +581,55 @@ impl Engine {
         if fenced || !request.operation.is_write() {
             return self.requeue(end.request);
         }
+        let path = self.routes.id(end.slot);
+        if self.config.sharing == Sharing::Exclusive {
+            self.evidence.push(Evidence::Unfenced { path, incarnation: end.incarnation });
+            self.resend(end.request, path, end.incarnation, Some(end.id));
+            return self.requeue(end.request);
+        }
+        self.bar_later(end.request);
+        let Some(request) = self.requests.at_mut(end.request) else { return };
         let slot = u8::try_from(end.slot).unwrap_or(u8::MAX);
         request.state = State::Fencing { slot, incarnation: end.incarnation, attempt: end.id };
-        let path = self.routes.id(end.slot);
+        self.scan_by(now);
         self.evidence.push(Evidence::Unfenced { path, incarnation: end.incarnation });
+    }
+
+    /// A write is sent again before its attempt is fenced: nobody but this host writes, so that only what this volume sends
+    /// later could be overwritten, and that waits for the ghost.
+    pub(super) fn resend(
+        &mut self,
+        request: u32,
+        path: PathId,
+        incarnation: Incarnation,
+        attempt: Option<AttemptId>,
+    ) {
+        let (Some(key), Some(slot)) = (self.requests.key(request), self.requests.at_mut(request)) else {
+            return;
+        };
+        if !slot.operation.is_write() {
+            return;
+        }
+        slot.exposed = Exposed::Maybe;
+        let (extent, queue) = (slot.extent, self.config.queue);
+        let resent = Some(Resent { index: key.index, generation: key.generation });
+        self.haunts.push(Ghost { extent, path, incarnation, queue, attempt, resent });
+        // Before anything else is placed.
+        self.lists = Lists::Untidy;
+        self.bar_later(request);
+    }
+
+    /// What is submitted later and overlaps this write, on any queue, waits for its end.
+    pub(super) fn bar_later(&mut self, index: u32) {
+        let (Some(key), Some(request)) = (self.requests.key(index), self.requests.at_mut(index)) else {
+            return;
+        };
+        let extent = request.extent;
+        if !std::mem::replace(&mut request.history_mut().bars, true) {
+            let request = Resent { index: key.index, generation: key.generation };
+            self.late_writes.push(LateWrite { extent, queue: self.config.queue, request });
+            self.lists = Lists::Untidy;
+        }
     }
 
     /// A request that was out goes back to the front of those to be placed.

@@ -9,9 +9,11 @@ use crate::path::{Attempt, Incarnation};
 use crate::policy::{Candidates, IoSummary, MAX_PATHS, Placement};
 use crate::time::Tick;
 
-use super::request::{AttemptSlot, Exposed, Holding, State, Survey};
-use super::routes::bit;
-use super::{Engine, NoPath, PolicySeat, end_hold, id};
+use super::ghosts::Resent;
+use super::request::{AttemptSlot, Exposed, History, Holding, NOBODY, RequestSlot, State, Survey};
+use super::routes::{Standing, bit};
+use super::strays::Heir;
+use super::{Engine, Ghost, Lists, NoPath, PolicySeat, end_hold, id};
 
 /// How long a path is left alone that has no room although it holds nothing.
 const NO_ROOM_RETRY: Duration = Duration::from_millis(1);
@@ -46,6 +48,16 @@ impl Staged {
     }
 }
 
+/// Where a request goes that paths may have failed.
+enum Again {
+    /// To one of these; nowhere, if there is none.
+    Now(u64),
+    /// To one that failed it before, after a pause.
+    Later(Tick),
+    /// It has tried for long enough.
+    Never,
+}
+
 /// What became of the try to place a request.
 enum Placed {
     /// An attempt is staged.
@@ -67,25 +79,30 @@ impl Engine {
         staged: &mut Staged,
         completions: &mut Vec<Completion>,
     ) {
-        if self.recheck && !self.parked.is_empty() {
-            self.recheck = false;
-            for position in 0..self.parked.len() {
-                let index = self.parked[position];
-                if let Placed::Park | Placed::NoRoom = self.place(now, index, seat, staged, completions) {
+        if self.lists == Lists::Untidy {
+            self.tidy();
+        }
+        if self.parked.recheck && !self.parked.list.is_empty() {
+            (self.parked.recheck, self.parked.wants_room) = (false, false);
+            for position in 0..self.parked.list.len() {
+                let index = self.parked.list[position];
+                let placed = self.place(now, index, seat, staged, completions);
+                self.parked.wants_room |= matches!(placed, Placed::NoRoom);
+                if let Placed::Park | Placed::NoRoom = placed {
                     self.set_state(index, State::Parked);
                 } else {
-                    self.parked[position] = u32::MAX;
+                    self.parked.list[position] = u32::MAX;
                 }
             }
-            self.parked.retain(|&index| index != u32::MAX);
+            self.parked.list.retain(|&index| index != u32::MAX);
         }
-        (self.recheck, self.returned) = (false, false);
+        (self.parked.recheck, self.returned) = (false, false);
         while let Some(index) = self.ready.pop_front() {
             match self.place(now, index, seat, staged, completions) {
                 Placed::Yes | Placed::Ended => {}
                 Placed::Park => {
                     self.set_state(index, State::Parked);
-                    self.parked.push(index);
+                    self.parked.list.push(index);
                 }
                 Placed::NoRoom => {
                     self.ready.push_front(index);
@@ -122,7 +139,14 @@ impl Engine {
             if self.skip_clean_scopes(index, completions) {
                 return Placed::Ended;
             }
-            self.routes_of(index)
+            match self.routes_again(now, index) {
+                Again::Now(routes) => routes,
+                Again::Later(then) => {
+                    self.scan_by(then);
+                    return Placed::Park;
+                }
+                Again::Never => return self.fail_everywhere(index, completions),
+            }
         } else {
             self.routes.best()
         };
@@ -134,15 +158,26 @@ impl Engine {
         }
         let room = self.routes.with_room(routes);
         let offered = if seat.placement() == Placement::Strict { routes } else { room };
-        if room == 0 || self.attempts.is_full() {
-            return if narrowed { Placed::Park } else { Placed::NoRoom };
+        if room == 0 {
+            return self.without_room(narrowed);
         }
         let io = IoSummary::new(operation, u32::try_from(bytes).unwrap_or(u32::MAX), now);
         let slot = seat.select(&io, &Candidates::new(offered, &self.routes.table));
         if room & bit(slot) == 0 {
-            return if narrowed { Placed::Park } else { Placed::NoRoom };
+            return self.without_room(narrowed);
         }
         self.send(now, index, slot, staged, completions)
+    }
+
+    /// The paths that a request may use have no room.
+    #[inline]
+    const fn without_room(&mut self, narrowed: bool) -> Placed {
+        if narrowed {
+            self.parked.wants_room = true;
+            Placed::Park
+        } else {
+            Placed::NoRoom
+        }
     }
 
     /// Makes an attempt of a request on a path that has room.
@@ -166,7 +201,10 @@ impl Engine {
         }
         let lease = match request.memory.as_mut() {
             Some(memory) => match memory.lend(request.done) {
-                None => return Placed::Park,
+                None => {
+                    self.parked.wants_room = true;
+                    return Placed::Park;
+                }
                 lease => lease,
             },
             None => None,
@@ -175,36 +213,101 @@ impl Engine {
             request.history_mut().sum = self.common.marks.sum(scope);
         }
         request.state = State::Out;
-        request.attempts += 1;
         let operation = request.operation;
-        let incarnation = self.routes.standing(slot).incarnation;
+        let Standing { incarnation, scope: cache, .. } = *self.routes.standing(slot);
         let lean = u8::try_from(slot).unwrap_or(u8::MAX);
+        if self.attempts.is_full() {
+            // Paths' depths bound it.
+            self.attempts.grow(AttemptSlot::empty);
+        }
         let Some((key, attempt)) = self.attempts.insert() else { return Placed::NoRoom };
-        *attempt = AttemptSlot::new(index, lean, incarnation, now);
-        self.scan_by(now.after(self.config.suspect_after));
+        let mut allowance = self.config.suspect_after;
+        if operation.has_data() {
+            allowance = allowance.min(self.routes.allowance(slot));
+        }
+        let mut due = now.after(allowance);
+        *attempt = AttemptSlot::new(index, request.attempts, lean, incarnation, cache, (now, due));
+        if request.is_eventful() {
+            attempt.patience = request.patience();
+            let late = now.after(allowance * (1 << attempt.patience));
+            due = late.min(self.config.limit(now, attempt.patience));
+            attempt.due = due;
+        }
+        request.attempts = key.index;
+        self.scan_by(due);
         self.routes.placed(slot);
         staged.push(slot, Attempt::new(id(self.config.queue, key), operation, extent, lease));
         Placed::Yes
     }
 
-    /// Whether an earlier write that was given up may still land on this extent.
+    /// Whether an earlier write that was given up may still land on this extent, or one that is late has not ended. What was
+    /// itself out before waits for no late write: none waits for one that waits for it.
     #[inline]
     fn is_haunted(&mut self, index: u32) -> bool {
-        let ghosts = self.ghosts.load();
-        if ghosts.is_empty() {
+        let list = self.ghosts.load();
+        if list.is_empty() {
             return false;
         }
-        let Some(request) = self.requests.at(index) else { return false };
-        ghosts.iter().any(|ghost| ghost.extent.overlaps(request.extent))
+        let (Some(key), Some(request)) = (self.requests.key(index), self.requests.at(index)) else {
+            return false;
+        };
+        let own = Resent { index: key.index, generation: key.generation };
+        let is_own = |ghost: &Ghost| ghost.resent == Some(own) && ghost.queue == self.config.queue;
+        let was_out =
+            request.exposed == Exposed::Maybe || request.attempts != NOBODY || request.history().bars;
+        list.ghosts.iter().any(|ghost| ghost.extent.overlaps(request.extent) && !is_own(ghost))
+            || !was_out && list.late.iter().any(|late| late.extent.overlaps(request.extent))
     }
 
     /// Paths for a request that may not use all of them.
     pub(super) fn routes_of(&self, index: u32) -> u64 {
         let Some(request) = self.requests.at(index) else { return 0 };
-        let excluded = request.history().tried | request.history().condemned;
+        let history = request.history();
+        // Where requests do not wait for paths, one that failed it twice is not tried a third time.
+        let condemned = if self.no_path == NoPath::Fail { history.condemned } else { 0 };
+        self.routes_without(request, history.tried | condemned)
+    }
+
+    fn routes_without(&self, request: &RequestSlot, excluded: u64) -> u64 {
         match request.scope() {
             Some(scope) => self.routes.best_for_flush(self.routes.members(scope) & !excluded),
             None => self.routes.best_within(!excluded),
+        }
+    }
+
+    /// Where a request goes that paths may have failed: to one that has not at once, to others after a pause, and only for
+    /// as long as the no-path rule lets it wait.
+    fn routes_again(&self, now: Tick, index: u32) -> Again {
+        let Some(request) = self.requests.at(index) else { return Again::Now(0) };
+        let history = request.history();
+        if history.failures > self.config.max_retries {
+            return Again::Never;
+        }
+        // What a path is only left for, since it was slow or another was to be asked, is void once nothing is held against it.
+        let left = history.tried & !self.routes.believed();
+        let fresh = match self.routes_without(request, history.tried | history.failed) {
+            0 => self.routes_without(request, left | history.failed),
+            fresh => fresh,
+        };
+        if fresh != 0 || history.failed == 0 {
+            return Again::Now(fresh);
+        }
+        if self.hold_of(history.failing_since.unwrap_or(now)).is_some_and(|until| until <= now) {
+            return Again::Never;
+        }
+        let routes = self.routes_of(index);
+        if routes != 0 && history.not_before > now {
+            Again::Later(history.not_before)
+        } else {
+            Again::Now(routes)
+        }
+    }
+
+    /// Until when a request may wait that began to at `since`; `None` where the rule is another.
+    fn hold_of(&self, since: Tick) -> Option<Tick> {
+        match self.no_path {
+            NoPath::Hold { time, .. } => Some(since.after(time)),
+            NoPath::Fail => None,
         }
     }
 
@@ -236,7 +339,7 @@ impl Engine {
     fn stuck(&mut self, now: Tick, index: u32, completions: &mut Vec<Completion>) -> Placed {
         let Some(request) = self.requests.at(index) else { return Placed::Ended };
         let within = request.scope().map_or(u64::MAX, |scope| self.routes.members(scope));
-        let (tried, condemned) = (request.history().tried, request.history().condemned);
+        let History { tried, condemned, failing_since, .. } = *request.history();
         if within == 0 && self.no_path == NoPath::Fail {
             // Of a cache that only a queue which still uses its path can flush, and does before it lets go.
             let left = request.scope().map_or(0, |scope| self.routes.let_go_of(scope));
@@ -244,9 +347,14 @@ impl Engine {
                 return Placed::Park;
             }
         }
+        let condemned = if self.no_path == NoPath::Fail { condemned } else { 0 };
         let open_to_it = within & !condemned;
         // A path that failed it and is being looked into, or one whose connection is just being made.
-        if self.routes.hopeful() & open_to_it & (tried | self.routes.opening()) != 0 {
+        let left = tried & !self.routes.believed();
+        if self.routes.hopeful() & open_to_it & (left | self.routes.opening()) != 0 {
+            if let Some(until) = failing_since.and_then(|since| self.hold_of(since)) {
+                self.scan_by(until);
+            }
             if let Some(request) = self.requests.at_mut(index) {
                 end_hold(&mut self.held, request, self.config.geometry.block_size());
             }
@@ -254,13 +362,19 @@ impl Engine {
         }
         let anyone = self.routes.best_for_flush(within);
         if anyone != 0 && anyone & !condemned == 0 {
-            let (operation, extent) = (request.operation, request.extent);
-            let (path, cause) =
-                request.history().last_failure.unwrap_or((self.routes.id(0), Cause::NotConnected));
-            self.fail(index, Error::EveryPathFailed { operation, extent, path, cause }, completions);
-            return Placed::Ended;
+            return self.fail_everywhere(index, completions);
         }
         self.hold(now, index, completions)
+    }
+
+    /// Every path that could be used has failed the request, for as long as the rule lets it try.
+    fn fail_everywhere(&mut self, index: u32, completions: &mut Vec<Completion>) -> Placed {
+        let Some(request) = self.requests.at(index) else { return Placed::Ended };
+        let (operation, extent) = (request.operation, request.extent);
+        let last = request.history().last_failure;
+        let (path, cause) = last.unwrap_or((self.routes.id(0), Cause::NotConnected));
+        self.fail(index, Error::EveryPathFailed { operation, extent, path, cause }, completions);
+        Placed::Ended
     }
 
     /// The no-path rule. A path that seemed to work in between, and sent nothing, does not make the time start anew.
@@ -272,12 +386,15 @@ impl Engine {
         }
         let since = *request.history_mut().waiting_since.get_or_insert(now);
         let bytes = request.bytes(block_size);
+        // While there is no path for anyone, all wait until the same moment: what comes later does not wait anew.
+        let since = if self.routes.best() == 0 { *self.dark_since.get_or_insert(now) } else { since };
         if let NoPath::Hold { time, requests, bytes: most } = self.no_path
             && (since == now || since.after(time) > now)
             && self.held.0 < requests
             && self.held.1.saturating_add(bytes) <= most
+            && let Some(request) = self.requests.at_mut(index)
         {
-            request.history_mut().held_since = Some(since);
+            request.history_mut().held_until = Some(since.after(time));
             self.held = (self.held.0 + 1, self.held.1 + bytes);
             self.scan_by(since.after(time));
             return Placed::Park;
@@ -289,6 +406,10 @@ impl Engine {
     /// Ends a request, in no list, that no path could take.
     pub(super) fn fail_without_path(&mut self, now: Tick, index: u32, completions: &mut Vec<Completion>) {
         let Some(request) = self.requests.at(index) else { return };
+        if request.history().failures > 0 && request.scope().is_none() {
+            self.fail_everywhere(index, completions);
+            return;
+        }
         let error = match request.scope() {
             Some(scope) => Error::FlushIncomplete { path: self.keeper(scope) },
             None => Error::NoPath {
@@ -311,11 +432,10 @@ impl Engine {
     /// Leaves the memory of a request to the attempt that has it, and takes some of the reserve.
     #[cold]
     fn leave_behind(&mut self, index: u32) -> bool {
+        let Some(request) = self.requests.at_mut(index) else { return false };
+        let Some(spare) = request.memory.as_mut().and_then(Lent::spare) else { return false };
         let Some(request) = self.requests.at(index) else { return false };
-        let Some(spare) = request.memory.as_ref().and_then(Lent::spare) else { return false };
-        let holder = self.attempts_of(index).into_iter().find(|&attempt| {
-            self.attempts.at(attempt).is_some_and(|attempt| attempt.memory == Holding::Shared)
-        });
+        let holder = self.holders(request.attempts).next();
         let Some(request) = self.requests.at_mut(index) else { return false };
         let Some(memory) = request.memory.replace(spare) else { return false };
         request.done = 0;
@@ -323,8 +443,9 @@ impl Engine {
         if let Some(holder) = holder
             && let Some(attempt) = self.attempts.at_mut(holder)
         {
-            attempt.memory = Holding::Own;
-            self.left_behind.push((holder, memory));
+            let place = self.strays.leave(memory, Heir::Pool);
+            self.strays.hold(place);
+            attempt.memory = Holding::Stray(place);
         }
         true
     }
@@ -333,14 +454,12 @@ impl Engine {
     #[cold]
     fn without_memory(&mut self, now: Tick, index: u32, completions: &mut Vec<Completion>) -> Placed {
         let Some(request) = self.requests.at(index) else { return Placed::Ended };
-        if request.attempts > 0 {
+        if request.attempts != NOBODY {
+            self.parked.wants_room = true;
             self.scan_by(now.after(self.config.suspect_after / 4));
             return Placed::Park;
         }
-        let (operation, extent) = (request.operation, request.extent);
-        let (path, cause) = request.history().last_failure.unwrap_or((self.routes.id(0), Cause::Broken));
-        self.fail(index, Error::EveryPathFailed { operation, extent, path, cause }, completions);
-        Placed::Ended
+        self.fail_everywhere(index, completions)
     }
 
     /// A path did not take an attempt that was placed on it, for want of room: as if it had never been placed.
@@ -361,7 +480,7 @@ impl Engine {
     fn declined(&mut self, now: Tick, slot: usize, since: Option<Tick>) {
         self.rest(now, slot, NO_ROOM_RETRY);
         let mut since = since.unwrap_or(now);
-        if now.since(since) >= self.config.suspect_after {
+        if now.since(since) >= self.config.suspect_after && self.routes.out(slot) == 0 {
             self.broken(slot, "takes no attempts although it has none out");
             since = now;
         }
@@ -371,6 +490,6 @@ impl Engine {
     /// The queue has, or has lost, its way to use a connection.
     pub(crate) fn opened(&mut self, slot: usize, incarnation: Incarnation) {
         self.routes.opened(slot, incarnation);
-        self.recheck = true;
+        self.parked.recheck = true;
     }
 }

@@ -1,5 +1,7 @@
 //! A request on its way, and its attempts.
 
+use std::time::Duration;
+
 use crate::block::Extent;
 use crate::buffer::Lent;
 use crate::error::Cause;
@@ -18,7 +20,7 @@ pub(super) enum State {
     Out,
     /// A write that may yet land by an attempt over this slot and connection, and is not sent again before.
     Fencing { slot: u8, incarnation: Incarnation, attempt: AttemptId },
-    /// Its completion was delivered; a path still holds its memory.
+    /// Its completion was delivered.
     Done,
 }
 
@@ -42,7 +44,7 @@ pub(super) struct RequestSlot {
     /// Whether `history` is of this request.
     is_eventful: bool,
     pub(super) state: State,
-    /// Attempts that hold its memory (or could).
+    /// The attempts that paths hold of it: the latest, from which the others follow; [`NOBODY`] for none.
     pub(super) attempts: u32,
     /// Bytes done by a transfer that was short.
     pub(super) done: u32,
@@ -63,11 +65,21 @@ pub(super) struct History {
     pub(super) condemned: u64,
     /// Paths that failed it at some time.
     pub(super) failed: u64,
-    /// While it is held: since when no path has taken it.
-    pub(super) held_since: Option<Tick>,
+    /// Times that it left a path that was too slow: each doubles the patience with the next.
+    pub(super) moves: u32,
+    /// Times that a path failed it, since when, and before when it does not go again to a path that did.
+    pub(super) failures: u32,
+    pub(super) failing_since: Option<Tick>,
+    pub(super) not_before: Tick,
+    /// While it is held: until when.
+    pub(super) held_until: Option<Tick>,
     /// Since when no path has sent it, though one may have looked as if it could.
     pub(super) waiting_since: Option<Tick>,
     pub(super) last_failure: Option<(PathId, Cause)>,
+    /// The path whose final error is not believed before another has said the same, and its admission then.
+    pub(super) doubted: Option<(PathId, u32)>,
+    /// Of a write: whether what is submitted later waits for its end.
+    pub(super) bars: bool,
     /// Of a flush: whether it has yet to look which caches there are to be flushed.
     pub(super) survey: Survey,
     /// Of a flush: caches still to be flushed, and the sum noted for the one that is being flushed.
@@ -81,9 +93,15 @@ impl History {
         tried: 0,
         condemned: 0,
         failed: 0,
-        held_since: None,
+        moves: 0,
+        failures: 0,
+        failing_since: None,
+        not_before: Tick::ZERO,
+        held_until: None,
         waiting_since: None,
         last_failure: None,
+        doubted: None,
+        bars: false,
         survey: Survey::Done,
         scopes: 0,
         sum: 0,
@@ -122,7 +140,7 @@ impl RequestSlot {
             exposed: Exposed::Never,
             is_eventful: false,
             state: State::Done,
-            attempts: 0,
+            attempts: NOBODY,
             done: 0,
             memory: None,
             extent: Extent::NONE,
@@ -141,7 +159,7 @@ impl RequestSlot {
         self.exposed = Exposed::Never;
         self.is_eventful = false;
         self.state = State::Ready;
-        (self.attempts, self.done) = (0, 0);
+        (self.attempts, self.done) = (NOBODY, 0);
         self.memory = None;
         (self.extent, self.cookie) = (extent, cookie);
         self.deadline = Tick::MAX;
@@ -164,13 +182,19 @@ impl RequestSlot {
     /// Whether it may not use every path that is best for others.
     #[inline]
     pub(super) const fn is_narrowed(&self) -> bool {
-        self.is_flush() || self.is_eventful && self.history.tried | self.history.condemned != 0
+        self.is_flush() || self.is_eventful && self.history.tried | self.history.failed != 0
     }
 
     /// Whether it waits, or waited until now, for any path at all.
     #[inline]
     pub(super) const fn is_held(&self) -> bool {
-        self.is_eventful && self.history.held_since.is_some()
+        self.is_eventful && self.history.held_until.is_some()
+    }
+
+    /// Whether anything befell it that its end has to do with.
+    #[inline]
+    pub(super) const fn is_eventful(&self) -> bool {
+        self.is_eventful
     }
 
     /// The cache that a flush is at.
@@ -185,21 +209,32 @@ impl RequestSlot {
         let history = self.history_mut();
         history.scopes &= history.scopes.wrapping_sub(1);
         (history.tried, history.condemned, history.failed) = (0, 0, 0);
+        (history.failures, history.failing_since, history.not_before) = (0, None, Tick::ZERO);
     }
 
-    /// Notes that the path failed it. One that did so before, and was found good in between, is not tried again.
-    pub(super) const fn blame(&mut self, path: u64) {
-        self.remember(path);
-        self.history_mut().tried |= path;
-    }
-
-    /// The same of an earlier connection than the path's present one, which this says nothing of.
-    pub(super) const fn remember(&mut self, path: u64) {
+    /// It leaves a path that is too slow for it.
+    pub(super) const fn moved(&mut self, path: u64) {
         let history = self.history_mut();
+        history.tried |= path;
+        history.moves = history.moves.saturating_add(1);
+    }
+
+    /// Doublings of the patience with its next attempt.
+    pub(super) fn patience(&self) -> u8 {
+        u8::try_from(self.history().moves.min(MOST_PATIENCE)).unwrap_or(0)
+    }
+
+    /// Notes that the path failed it: it is not used again before it was found good, and before a pause that grows.
+    pub(super) fn blame(&mut self, now: Tick, path: u64) {
+        let history = self.history_mut();
+        history.failing_since.get_or_insert(now);
+        history.not_before = now.after(FIRST_PAUSE.saturating_mul(1 << history.failures.min(PAUSES)));
+        history.failures = history.failures.saturating_add(1);
         if history.failed & path != 0 && history.tried & path == 0 {
             history.condemned |= path;
         }
         history.failed |= path;
+        history.tried |= path;
     }
 
     /// Whatever it holds against a path is void: another has its place.
@@ -221,6 +256,15 @@ impl RequestSlot {
     }
 }
 
+/// Between two tries of a request on a path that failed it: doubles so many times.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const PAUSES: u32 = 7;
+/// Most doublings of the patience with a path.
+const MOST_PATIENCE: u32 = 8;
+
+/// In place of an index: there is none.
+pub(super) const NOBODY: u32 = u32::MAX;
+
 /// How an attempt stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
@@ -233,43 +277,80 @@ pub(super) enum Progress {
 /// An attempt that a path holds.
 #[derive(Debug)]
 pub(super) struct AttemptSlot {
-    /// Index of its request.
+    /// Index of its request; [`NOBODY`] once that has ended.
     pub(super) request: u32,
+    /// The next of its request's attempts, or [`NOBODY`].
+    pub(super) next: u32,
     pub(super) slot: u8,
     pub(super) progress: Progress,
     pub(super) incarnation: Incarnation,
+    /// The cache that its path had when it was sent.
+    pub(super) scope: Option<u8>,
     pub(super) started: Tick,
-    /// Whether its lateness was reported.
-    pub(super) late: bool,
+    /// When it is to be looked at (again).
+    pub(super) due: Tick,
+    /// Doublings of the time that it may take.
+    pub(super) patience: u8,
+    pub(super) stage: Stage,
+    /// Whether it counts as one that takes room from others.
+    pub(super) stale: bool,
+    /// How often its path had been admitted when it was found late.
+    pub(super) admission: u32,
+    /// Whether its connection is to be fenced.
+    pub(super) unfenced: bool,
     /// Whose memory it has.
     pub(super) memory: Holding,
+}
+
+/// How long an attempt has taken, compared with what its path is allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    InTime,
+    /// It takes longer than is usual there: the path is being asked.
+    Late,
+    /// The path counts as silent.
+    Silent,
 }
 
 /// Whose memory an attempt has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Holding {
-    /// Its request's.
-    Shared,
-    /// What its request, a read, left behind with it.
-    Own,
+    /// Its request's, or none.
+    Request,
+    /// What its request has left to it, in this place.
+    Stray(u32),
 }
 
 impl AttemptSlot {
     /// What is in a place that has had no tenant.
     pub(super) const fn empty() -> Self {
-        Self::new(0, 0, Incarnation::NONE, Tick::ZERO)
+        Self::new(NOBODY, NOBODY, 0, Incarnation::NONE, None, (Tick::ZERO, Tick::ZERO))
     }
 
     #[inline]
-    pub(super) const fn new(request: u32, slot: u8, incarnation: Incarnation, started: Tick) -> Self {
+    pub(super) const fn new(
+        request: u32,
+        next: u32,
+        slot: u8,
+        incarnation: Incarnation,
+        scope: Option<u8>,
+        (started, due): (Tick, Tick),
+    ) -> Self {
         Self {
             request,
+            next,
             slot,
             progress: Progress::Live,
             incarnation,
+            scope,
             started,
-            late: false,
-            memory: Holding::Shared,
+            due,
+            patience: 0,
+            stage: Stage::InTime,
+            stale: false,
+            admission: 0,
+            unfenced: false,
+            memory: Holding::Request,
         }
     }
 }

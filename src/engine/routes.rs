@@ -3,12 +3,15 @@
 //! Sets of paths are bits by slot.
 
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use crate::io::PathId;
 use crate::path::{AccessState, Incarnation};
 use crate::policy::{Candidate, MAX_PATHS};
 use crate::time::Tick;
 
+use super::pace::Pace;
+use super::request::AttemptSlot;
 use super::snapshot::{Health, Route};
 
 /// One bit.
@@ -35,11 +38,21 @@ pub(super) struct Standing {
     pub(super) admission: u32,
     pub(super) fenced: Incarnation,
     pub(super) scope: Option<u8>,
+    /// Caches that a flush over it covers.
+    pub(super) covers: u64,
     /// Until when the path asked to be left alone.
     rests_until: Tick,
     /// Since when it has declined every attempt; `Tick::MAX` if the last was taken.
     declined_since: Tick,
+    /// Attempts over its present connection that are late, or that nobody waits for.
+    stale: u32,
+    /// Attempts that it holds over earlier connections.
+    earlier: u32,
 }
+
+/// Attempts over earlier connections that take no room from the present one, in depths of the path. What is beyond that does: so
+/// a path that falls silent again and again holds a bounded amount of memory.
+const MOST_EARLIER: u32 = 3;
 
 #[derive(Debug)]
 pub(super) struct Routes {
@@ -62,8 +75,12 @@ pub(super) struct Routes {
     resting: u64,
     /// As many attempts out as it takes.
     full: u64,
+    /// Half of their room is held by attempts that are late or that nobody waits for: not used where another path can be.
+    clogged: u64,
     /// Let go of by this queue; others may still use it.
     gone: u64,
+    late_after: Duration,
+    paces: Box<[Pace; MAX_PATHS]>,
     /// Members of each cache.
     scopes: Box<[u64; MAX_PATHS]>,
     /// The best usable paths, whether or not they have room.
@@ -71,14 +88,18 @@ pub(super) struct Routes {
 }
 
 impl Routes {
-    pub(super) fn new() -> Self {
+    /// Nothing is late before `late_after`.
+    pub(super) fn new(late_after: Duration) -> Self {
         let standing = Standing {
             incarnation: Incarnation::NONE,
             admission: 0,
             fenced: Incarnation::NONE,
             scope: None,
+            covers: 0,
             rests_until: Tick::ZERO,
             declined_since: Tick::MAX,
+            stale: 0,
+            earlier: 0,
         };
         let nobody = Candidate::new(PathId::new(0, u32::MAX), 0);
         Self {
@@ -95,7 +116,10 @@ impl Routes {
             broken: 0,
             resting: 0,
             full: 0,
+            clogged: 0,
             gone: 0,
+            late_after,
+            paces: Box::new([Pace::new(late_after); MAX_PATHS]),
             scopes: Box::new([0; MAX_PATHS]),
             best: 0,
         }
@@ -115,18 +139,35 @@ impl Routes {
 
     /// The best paths for a flush within `within`: one that is being removed must still give up what its cache holds.
     pub(super) fn best_for_flush(&self, within: u64) -> u64 {
-        self.tiers(within)
+        match self.best_within(within) {
+            0 => self.tiers(within),
+            staying => staying,
+        }
     }
 
     fn tiers(&self, within: u64) -> u64 {
         let base = self.open & !self.broken & within;
         let trusted = base & self.up & !self.distrusted;
         let last_resort = base & (self.up | self.suspect);
-        [trusted, last_resort]
+        let free = !self.clogged;
+        [trusted & free, base & self.up & free, trusted, last_resort & free, last_resort]
             .into_iter()
             .flat_map(|set| [set & self.optimized, set & self.non_optimized])
             .find(|&set| set != 0)
             .unwrap_or(0)
+    }
+
+    /// Paths that nothing is held against: what is late on another is better off here.
+    pub(super) const fn trusted(&self) -> u64 {
+        self.open
+            & self.up
+            & (self.optimized | self.non_optimized)
+            & !(self.broken | self.distrusted | self.leaving | self.clogged)
+    }
+
+    /// Paths that this queue has nothing to hold against.
+    pub(super) const fn believed(&self) -> u64 {
+        self.open & self.up & !(self.broken | self.distrusted)
     }
 
     /// Paths that may yet serve: known, not leaving and not known to be dead.
@@ -142,6 +183,11 @@ impl Routes {
     /// Those of `set` that can take one more attempt now.
     pub(super) const fn with_room(&self, set: u64) -> u64 {
         set & !self.full & !self.resting
+    }
+
+    /// Those that work, as far as the supervisor knows.
+    pub(super) const fn up(&self) -> u64 {
+        self.up
     }
 
     pub(super) const fn leaving(&self) -> u64 {
@@ -167,15 +213,15 @@ impl Routes {
 
     /// The paths that share cache `scope` and that this queue has let go of, while others have not.
     pub(super) fn let_go_of(&self, scope: usize) -> u64 {
-        let shares = |&slot: &usize| self.standing[slot].scope.map(usize::from) == Some(scope);
+        let shares = |&slot: &usize| self.standing[slot].covers & bit(scope) != 0;
         slots(self.gone).filter(shares).fold(0, |set, slot| set | bit(slot))
     }
 
     /// Caches that have members, in this queue or in another.
     pub(super) fn scopes(&self) -> u64 {
-        let gone = slots(self.gone).filter_map(|slot| self.standing[slot].scope).map(usize::from);
+        let gone = slots(self.gone).fold(0, |set, slot| set | self.standing[slot].covers);
         let own = (0..MAX_PATHS).filter(|&scope| self.scopes[scope] != 0);
-        own.chain(gone).fold(0, |set, scope| set | bit(scope))
+        own.fold(gone, |set, scope| set | bit(scope))
     }
 
     // What changes it from within.
@@ -183,14 +229,71 @@ impl Routes {
     /// One more attempt is out.
     #[inline]
     pub(super) fn placed(&mut self, slot: usize) {
-        let candidate = &mut self.table[slot];
-        candidate.in_flight += 1;
-        if candidate.in_flight >= candidate.depth {
+        self.table[slot].in_flight += 1;
+        if !self.has_room(slot) {
             self.full |= bit(slot);
         }
     }
 
-    /// The path says that it has no room: so it is until it hands an attempt back. `false` if it holds none.
+    #[inline]
+    fn has_room(&self, slot: usize) -> bool {
+        let Candidate { in_flight, depth, .. } = self.table[slot];
+        in_flight.saturating_add(self.excess(slot)) < depth
+    }
+
+    /// Attempts over earlier connections that take room from the present one.
+    #[inline]
+    fn excess(&self, slot: usize) -> u32 {
+        let depth = self.table[slot].depth;
+        self.standing[slot].earlier.saturating_sub(depth.saturating_mul(MOST_EARLIER))
+    }
+
+    /// An attempt is late, or nobody waits for it any more.
+    pub(super) fn grows_stale(&mut self, attempt: &mut AttemptSlot) {
+        let slot = usize::from(attempt.slot);
+        let news = !std::mem::replace(&mut attempt.stale, true);
+        if news && self.standing[slot].incarnation == attempt.incarnation {
+            self.standing[slot].stale += 1;
+            self.weigh(slot);
+        }
+    }
+
+    /// Looks whether stale attempts take too much of a path's room.
+    fn weigh(&mut self, slot: usize) {
+        let held = self.standing[slot].stale.saturating_add(self.excess(slot));
+        let is_clogged = held >= self.table[slot].depth.div_ceil(2).max(1);
+        if is_clogged != (self.clogged & bit(slot) != 0) {
+            set(&mut self.clogged, slot, is_clogged);
+            self.refresh();
+        }
+    }
+
+    /// Notes how long a read or a write has taken.
+    #[inline]
+    pub(super) fn note(&mut self, slot: usize, nanos: u64) {
+        self.paces[slot].note(nanos);
+    }
+
+    /// The age from which on a read or a write there is late.
+    #[inline]
+    pub(super) fn allowance(&self, slot: usize) -> Duration {
+        self.paces[slot].allowance()
+    }
+
+    /// Reckons anew what is late.
+    pub(super) fn turn(&mut self, now: Tick) {
+        for slot in slots(self.known) {
+            self.paces[slot].turn(now);
+        }
+    }
+
+    /// Attempts that the path has, over whichever connection.
+    pub(super) fn out(&self, slot: usize) -> u32 {
+        self.table[slot].in_flight.saturating_add(self.standing[slot].earlier)
+    }
+
+    /// The path says that it has no room: so it is until it hands an attempt back. `false` if it holds none over its present
+    /// connection.
     pub(super) const fn fill(&mut self, slot: usize) -> bool {
         let holds = self.table[slot].in_flight > 0;
         if holds {
@@ -208,13 +311,23 @@ impl Routes {
         self.standing[slot].declined_since = since;
     }
 
-    /// The path has handed one attempt back.
+    /// The path has handed back one attempt, which was sent over this connection.
     #[inline]
-    pub(super) fn released(&mut self, slot: usize) {
-        self.standing[slot].declined_since = Tick::MAX;
-        let candidate = &mut self.table[slot];
-        candidate.in_flight = candidate.in_flight.saturating_sub(1);
-        if candidate.in_flight < candidate.depth {
+    pub(super) fn released(&mut self, slot: usize, incarnation: Incarnation, stale: bool) {
+        let standing = &mut self.standing[slot];
+        standing.declined_since = Tick::MAX;
+        if standing.incarnation == incarnation {
+            let candidate = &mut self.table[slot];
+            candidate.in_flight = candidate.in_flight.saturating_sub(1);
+            if stale {
+                standing.stale = standing.stale.saturating_sub(1);
+                self.weigh(slot);
+            }
+        } else {
+            standing.earlier = standing.earlier.saturating_sub(1);
+            self.weigh(slot);
+        }
+        if self.has_room(slot) {
             self.full &= !bit(slot);
         }
     }
@@ -261,6 +374,11 @@ impl Routes {
 
     // What changes it from without.
 
+    /// Whether this queue has let go of the path, for good.
+    pub(super) fn is_gone(&self, path: PathId) -> bool {
+        self.gone & bit(path.slot()) != 0 && self.table[path.slot()].id == path
+    }
+
     /// Takes over what the supervisor says of a slot; whether what was held against the path is over.
     pub(super) fn update(&mut self, slot: usize, route: &Route) -> Settled {
         let same = self.table[slot].id == route.id;
@@ -275,17 +393,24 @@ impl Routes {
         }
         let standing = &mut self.standing[slot];
         let readmitted = newcomer || standing.admission != route.admission;
+        let (mut stale, mut earlier) = (standing.stale, standing.earlier);
         if newcomer || standing.incarnation != route.incarnation {
             self.open &= !bit(slot);
             self.broken &= !bit(slot);
+            // The new connection has room of its own.
+            earlier = earlier.saturating_add(std::mem::take(&mut self.table[slot].in_flight));
+            stale = 0;
         }
         *standing = Standing {
             incarnation: route.incarnation,
             admission: route.admission,
             fenced: route.fenced,
             scope: route.scope,
+            covers: route.covers,
             rests_until: standing.rests_until,
             declined_since: if readmitted { Tick::MAX } else { standing.declined_since },
+            stale,
+            earlier,
         };
         if readmitted {
             self.distrusted &= !bit(slot);
@@ -293,12 +418,14 @@ impl Routes {
         let candidate = &mut self.table[slot];
         *candidate = candidate.with_weight(NonZeroU32::new(route.weight).unwrap_or(NonZeroU32::MIN));
         (candidate.rank, candidate.depth) = (route.rank, route.depth);
-        set(&mut self.full, slot, candidate.in_flight >= route.depth);
+        let has_room = self.has_room(slot);
+        set(&mut self.full, slot, !has_room);
+        self.weigh(slot);
         set(&mut self.up, slot, route.health == Health::Up);
         set(&mut self.suspect, slot, route.health == Health::Suspect);
         set(&mut self.leaving, slot, route.leaving);
         for (scope, members) in self.scopes.iter_mut().enumerate() {
-            set(members, slot, route.scope == u8::try_from(scope).ok() && route.scope.is_some());
+            set(members, slot, route.covers & bit(scope) != 0);
         }
         self.set_access(slot, route.access);
         match (newcomer, readmitted) {
@@ -329,6 +456,7 @@ impl Routes {
             &mut self.broken,
             &mut self.resting,
             &mut self.full,
+            &mut self.clogged,
             &mut self.gone,
         ] {
             *set &= keep;
@@ -336,7 +464,10 @@ impl Routes {
         for members in self.scopes.iter_mut() {
             *members &= keep;
         }
-        (self.standing[slot].incarnation, self.standing[slot].rests_until) = (Incarnation::NONE, Tick::ZERO);
+        let standing = &mut self.standing[slot];
+        (standing.incarnation, standing.rests_until) = (Incarnation::NONE, Tick::ZERO);
+        (standing.stale, standing.earlier) = (0, 0);
+        self.paces[slot] = Pace::new(self.late_after);
         self.refresh();
     }
 
@@ -389,12 +520,13 @@ mod tests {
             depth: 2,
             fenced: Incarnation::NONE,
             scope: None,
+            covers: 0,
             leaving: false,
         }
     }
 
     fn routes(of: &[(Health, AccessState)]) -> Routes {
-        let mut routes = Routes::new();
+        let mut routes = Routes::new(Duration::ZERO);
         for (slot, &(health, access)) in of.iter().enumerate() {
             routes.update(slot, &route(u8::try_from(slot).unwrap(), health, access));
             routes.opened(slot, Incarnation::NONE.next());
@@ -461,7 +593,7 @@ mod tests {
         assert_eq!(routes.with_room(routes.best()), 0);
         assert_eq!(routes.wake(Tick::from_nanos(9)), Some(Tick::from_nanos(10)));
         assert_eq!(routes.wake(Tick::from_nanos(10)), None);
-        routes.released(0);
+        routes.released(0, Incarnation::NONE.next(), false);
         assert_eq!(routes.with_room(routes.best()), 0b11);
     }
 

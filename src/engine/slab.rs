@@ -1,4 +1,4 @@
-//! A table of fixed size whose places carry a generation, so that an old name never reaches a new tenant.
+//! A table whose places carry a generation, so that an old name never reaches a new tenant.
 
 /// Place and generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,8 +36,18 @@ impl<T> Slab<T> {
         Self { entries, free: (0..capacity).rev().collect() }
     }
 
-    pub(super) fn capacity(&self) -> usize {
-        self.entries.len()
+    /// Half as many places again, for what paths in trouble hold beyond what is ordinary.
+    #[cold]
+    pub(super) fn grow(&mut self, empty: impl Fn() -> T) {
+        let old = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
+        let new = old.saturating_add(old / 2 + 1);
+        self.entries.extend((old..new).map(|_| Entry { generation: 0, tenant: empty() }));
+        self.free.extend((old..new).rev());
+    }
+
+    /// All places.
+    pub(super) fn indices(&self) -> std::ops::Range<u32> {
+        0..u32::try_from(self.entries.len()).unwrap_or(u32::MAX)
     }
 
     pub(super) fn len(&self) -> usize {

@@ -8,15 +8,18 @@ use crate::path::{AccessState, Incarnation};
 use crate::policy::{MAX_PATHS, MakePolicy};
 use crate::time::Tick;
 
-/// What happens to requests while no path can take them.
+/// What happens to requests while no path can take them, and for how long one is tried again that every path has failed.
+///
+/// What `no_path_retry` and `queue_if_no_path` are to dm-multipath. The time runs from the moment when the last path went, for all
+/// requests alike. A request that waits for a fence does not wait for a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NoPath {
-    /// They fail at once.
+    /// They fail at once, and one that paths have failed when each has failed it twice (`no_path_retry fail`).
     Fail,
-    /// They wait, within bounds.
+    /// They wait, within bounds (`no_path_retry` times `polling_interval`; `queue_if_no_path` is a long time).
     Hold {
-        /// For at most this long each.
+        /// For at most this long from when the last path went.
         time: Duration,
         /// At most this many at once in each queue; further ones fail at once.
         requests: u32,
@@ -30,6 +33,24 @@ impl NoPath {
     pub const fn hold(time: Duration) -> Self {
         Self::Hold { time, requests: u32::MAX, bytes: u64::MAX }
     }
+}
+
+/// Who writes to the volume's device.
+///
+/// It decides when a write of unknown fate is sent again. What the volume itself sends later over the same blocks waits for
+/// the fence of the first attempt in both cases.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Sharing {
+    /// Other hosts, or other volumes, may write too: a cluster file system, a shared database. A write of unknown fate is sent
+    /// again only after the fence, since it must not land over what another host has written meanwhile.
+    #[default]
+    Shared,
+    /// This volume alone writes, as under a local file system. A write of unknown fate is sent again at once, and ends when
+    /// that has succeeded: until the fence its first attempt can only do the same once more.
+    ///
+    /// Where another host writes after all, an old write can land over its data, as it can under Linux's own multipath.
+    Exclusive,
 }
 
 /// How a path is doing.
@@ -61,6 +82,8 @@ pub(crate) struct Route {
     pub(crate) fenced: Incarnation,
     /// Index of the cache that its writes land in, `None` for no volatile cache.
     pub(crate) scope: Option<u8>,
+    /// All caches that a flush over it covers: this one, and those that it was said to have before.
+    pub(crate) covers: u64,
     /// Being removed: no new attempts.
     pub(crate) leaving: bool,
 }

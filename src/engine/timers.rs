@@ -10,9 +10,15 @@ use crate::error::Error;
 use crate::io::Completion;
 use crate::time::Tick;
 
-use super::request::{Progress, State};
-use super::routes::bit;
-use super::{Cancel, Engine, Evidence, NoPath, Phase, id};
+use super::request::{AttemptSlot, Progress, RequestSlot, Stage, State};
+use super::routes::{Standing, bit};
+use super::{Engine, Evidence, LOST_AFTER, Lists, Phase, Sharing, id};
+
+/// Requests that may wait for paths in trouble without taking room from others, in depths of the queue.
+const MOST_STUCK: usize = 3;
+
+/// Least time that a path has to say that it works when an attempt is late.
+const LEAST_VERDICT: Duration = Duration::from_millis(15);
 
 /// Least time between two scans: deadlines are kept to about this.
 const RESOLUTION: Duration = Duration::from_millis(1);
@@ -40,9 +46,13 @@ impl Engine {
         {
             self.scan_by(next);
         }
-        self.recheck = true;
+        self.parked.recheck = true;
         self.scan_requests(now, completions);
         self.scan_attempts(now);
+        if !self.unasked.is_empty() {
+            self.ask_put_off(now);
+            self.scan_by(now.after(self.config.suspect_after / 4));
+        }
         let soonest = now.after(RESOLUTION);
         self.next_scan = self.next_scan.map(|due| due.max(soonest));
     }
@@ -54,80 +64,186 @@ impl Engine {
             }
             self.scan_by(end);
         }
-        let hold = match self.no_path {
-            NoPath::Hold { time, .. } => time,
-            NoPath::Fail => Duration::ZERO,
-        };
-        for index in 0..self.config.depth {
+        let mut stuck = 0;
+        for index in self.requests.indices() {
             let Some(request) = self.requests.at(index) else { continue };
-            if request.state == State::Done {
-                continue;
-            }
-            let held_until = request.history().held_since.map_or(Tick::MAX, |since| since.after(hold));
+            stuck += usize::from(self.is_stuck(request));
+            let held_until = request.history().held_until.unwrap_or(Tick::MAX);
             let deadline = request.deadline;
             if deadline <= now {
                 self.abandon(index, |fate| Error::DeadlineExceeded { fate }, completions);
             } else if held_until <= now {
-                self.parked.retain(|&parked| parked != index);
+                self.lists = Lists::Untidy;
                 self.fail_without_path(now, index, completions);
             } else if deadline.min(held_until) < Tick::MAX {
                 self.scan_by(deadline.min(held_until));
             }
         }
+        self.stuck = stuck.min(self.config.depth as usize * MOST_STUCK);
+        if stuck > 0 {
+            self.scan_by(now.after(self.config.suspect_after / 4));
+        }
+        if self.lists == Lists::Untidy {
+            self.tidy();
+        }
+    }
+
+    /// Whether a request waits for what only one path can say: a write that may have been done there, or whose attempt is
+    /// late, or what comes after such a write.
+    fn is_stuck(&self, request: &RequestSlot) -> bool {
+        match request.state {
+            State::Fencing { .. } => true,
+            State::Out => {
+                let is_late = |attempt: &AttemptSlot| attempt.stage != Stage::InTime;
+                self.attempts.at(request.attempts).is_some_and(is_late)
+            }
+            State::Parked => !request.is_held(),
+            State::Ready | State::Done => false,
+        }
     }
 
     fn scan_attempts(&mut self, now: Tick) {
-        let allowance = self.config.suspect_after;
-        for index in 0..u32::try_from(self.attempts.capacity()).unwrap_or(u32::MAX) {
+        self.routes.turn(now);
+        for index in self.attempts.indices() {
             let Some(attempt) = self.attempts.at_mut(index) else { continue };
-            if attempt.progress == Progress::Abandoned {
+            // The answer to one that was left behind for another still tells of its path.
+            if attempt.progress == Progress::Abandoned && attempt.stage != Stage::Late {
+                self.see_whether_lost(now, index);
                 continue;
             }
             attempt.started = attempt.started.min(now);
-            let due = attempt.started.after(allowance);
-            if due > now {
-                self.scan_by(due);
-                continue;
+            attempt.due = attempt.due.min(self.config.limit(now, attempt.patience));
+            if attempt.due <= now {
+                self.overdue(now, index);
+            } else if self.rerouted && attempt.stage != Stage::InTime {
+                self.go_elsewhere(now, index);
             }
-            self.overdue(now, index);
-            self.scan_by(now.after(allowance / 4));
+            if let Some(attempt) = self.attempts.at(index) {
+                let due = attempt.due;
+                self.scan_by(due);
+            }
+        }
+        self.rerouted = false;
+    }
+
+    /// An attempt for which nobody waits is lost when it has no answer for long enough: its connection is ended, since its place
+    /// on the path would be lost otherwise.
+    fn see_whether_lost(&mut self, now: Tick, index: u32) {
+        let Some(attempt) = self.attempts.at_mut(index) else { return };
+        let (slot, incarnation) = (usize::from(attempt.slot), attempt.incarnation);
+        if attempt.unfenced || self.routes.standing(slot).incarnation != incarnation {
+            return;
+        }
+        let due = attempt.started.after(self.config.suspect_after * LOST_AFTER);
+        if now < due {
+            return self.scan_by(due);
+        }
+        attempt.unfenced = true;
+        self.evidence.push(Evidence::Unfenced { path: self.routes.id(slot), incarnation });
+    }
+
+    /// An attempt takes longer than is usual, or than it may.
+    fn overdue(&mut self, now: Tick, index: u32) {
+        let Some(attempt) = self.attempts.at(index) else { return };
+        let limit = self.config.limit(attempt.started, attempt.patience);
+        let standing = self.routes.standing(attempt.slot.into());
+        let has_answered = standing.admission != attempt.admission;
+        match attempt.stage {
+            Stage::InTime if now < limit => self.is_late(now, index),
+            // It has answered since: it is slow at the most.
+            Stage::Late if now < limit && has_answered => self.look_again_by(index, limit),
+            Stage::InTime | Stage::Late => self.is_silent(now, index),
+            Stage::Silent => self.go_elsewhere(now, index),
         }
     }
 
-    /// An attempt has been out for longer than its path is allowed: the path is suspect, and what changes nothing on
-    /// the medium goes another way if there is one. The late attempt keeps its memory.
-    fn overdue(&mut self, now: Tick, index: u32) {
+    fn look_again_by(&mut self, index: u32, due: Tick) {
+        if let Some(attempt) = self.attempts.at_mut(index) {
+            attempt.due = due;
+        }
+    }
+
+    /// An attempt takes longer than is usual there: the path is asked, and new requests go elsewhere until it has answered.
+    fn is_late(&mut self, now: Tick, index: u32) {
         let Some(attempt) = self.attempts.at_mut(index) else { return };
-        let (slot, incarnation, request) = (usize::from(attempt.slot), attempt.incarnation, attempt.request);
+        let slot = usize::from(attempt.slot);
+        let Standing { admission, incarnation, .. } = *self.routes.standing(slot);
         let age = now.since(attempt.started);
-        let news = !std::mem::replace(&mut attempt.late, true);
-        let (path, admission) = (self.routes.id(slot), self.routes.standing(slot).admission);
-        let current = self.routes.standing(slot).incarnation == incarnation;
-        if news && current {
-            self.evidence.push(Evidence::Silent { path, admission, age });
+        (attempt.stage, attempt.admission) = (Stage::Late, admission);
+        attempt.due = now.after(age.max(LEAST_VERDICT));
+        self.routes.grows_stale(attempt);
+        if incarnation == attempt.incarnation && self.routes.believed() & bit(slot) != 0 {
+            self.evidence.push(Evidence::Late { path: self.routes.id(slot), admission });
             self.routes.distrust(slot);
         }
+        self.go_elsewhere(now, index);
+    }
+
+    /// An attempt has been out for longer than its path is allowed: the path is suspect.
+    fn is_silent(&mut self, now: Tick, index: u32) {
+        let Some(attempt) = self.attempts.at_mut(index) else { return };
+        let (slot, age) = (usize::from(attempt.slot), now.since(attempt.started));
+        attempt.stage = Stage::Silent;
+        self.routes.grows_stale(attempt);
+        let Standing { admission, incarnation, .. } = *self.routes.standing(slot);
+        if incarnation == attempt.incarnation {
+            self.evidence.push(Evidence::Silent { path: self.routes.id(slot), admission, age });
+            self.routes.distrust(slot);
+        }
+        self.go_elsewhere(now, index);
+    }
+
+    /// What changes nothing on the medium goes another way if there is a better one, and so does what may be done twice; a write
+    /// that is silent is to be fenced. The late attempt keeps its memory. It is not cancelled: its answer is welcome, if it comes
+    /// first.
+    fn go_elsewhere(&mut self, now: Tick, index: u32) {
+        let (Some(key), Some(attempt)) = (self.attempts.key(index), self.attempts.at_mut(index)) else {
+            return;
+        };
+        let (slot, incarnation, request) = (usize::from(attempt.slot), attempt.incarnation, attempt.request);
+        let (stage, age) = (attempt.stage, now.since(attempt.started));
+        if stage == Stage::Silent {
+            attempt.due = now.after(self.config.suspect_after / 4);
+        }
+        if attempt.progress == Progress::Abandoned {
+            return;
+        }
+        let (path, is_lost) = (self.routes.id(slot), age >= self.config.suspect_after * LOST_AFTER);
+        // A later connection of the same path is another way. To leave a way that is slow for one that is as slow, or for none,
+        // gains nothing.
+        let here = if self.is_present(path, incarnation) { bit(slot) } else { 0 };
+        let better = self.routes.trusted() & !here;
         let Some(waiting) = self.requests.at_mut(request) else { return };
-        if waiting.operation.is_write() {
-            if news {
-                self.evidence.push(Evidence::Unfenced { path, incarnation });
-            }
-            return;
+        let is_write = waiting.operation.is_write();
+        // What is lost ends its connection, a read too: otherwise its place on the path would be lost for good.
+        if stage == Stage::Silent
+            && (is_write && better != 0 || is_lost)
+            && let Some(attempt) = self.attempts.at_mut(index)
+            && !std::mem::replace(&mut attempt.unfenced, true)
+        {
+            self.evidence.push(Evidence::Unfenced { path, incarnation });
         }
-        let before = waiting.history().tried;
-        // A later connection of the same path is another way.
-        let here = if current { bit(slot) } else { 0 };
-        waiting.history_mut().tried |= here;
-        let elsewhere = self.routes_of(request) & !here;
-        if elsewhere == 0 || !self.has_memory(request) {
+        if is_write && self.config.sharing == Sharing::Shared {
+            return self.bar_later(request);
+        }
+        let (tried, moves) = (waiting.history().tried, waiting.history().moves);
+        // What is lost is asked for once more, also on the only path.
+        let asks_again = is_lost && !is_write;
+        waiting.moved(if asks_again { 0 } else { here });
+        let way = if asks_again { self.routes.best() } else { better };
+        if self.routes_of(request) & way == 0 || !self.has_memory(request) {
             if let Some(waiting) = self.requests.at_mut(request) {
-                waiting.history_mut().tried = before;
+                let history = waiting.history_mut();
+                (history.tried, history.moves) = (tried, moves);
             }
             return;
         }
-        if let (Some(key), Some(attempt)) = (self.attempts.key(index), self.attempts.at_mut(index)) {
+        if let Some(attempt) = self.attempts.at_mut(index) {
             attempt.progress = Progress::Abandoned;
-            self.cancels.push(Cancel { slot, incarnation, attempt: id(self.config.queue, key) });
+        }
+        if is_write {
+            self.resend(request, path, incarnation, Some(id(self.config.queue, key)));
+            self.put_off(path, incarnation);
         }
         self.requeue(request);
     }

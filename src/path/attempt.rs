@@ -126,6 +126,10 @@ impl<'a> Attempts<'a> {
 /// How well it is known that nothing sent earlier can take effect any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FenceGrade {
+    /// Not at all: the user wants such writes sent again all the same ([`FenceSupport::Resend`](super::FenceSupport::Resend)).
+    None,
+    /// By the word of an operator or a program ([`Volume::vouch`](crate::Volume::vouch)).
+    Vouched,
     /// By waiting for as long as a command can live in the transport, as far as is known.
     Assumed,
     /// By the device's answer, a local transport's error, a successful abort, or a controller that was reset.

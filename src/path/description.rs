@@ -223,11 +223,17 @@ pub enum Cache {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FenceSupport {
-    /// By a proof.
+    /// By a proof that the path gives when it is asked ([`Path::fence`](super::Path::fence)).
     Proven,
-    /// By waiting this long after the connection ended.
+    /// By the answer to everything that was sent: a proof where nothing lies between that could deliver what it has ended.
+    Answered,
+    /// By waiting this long after everything that was sent over the connection was handed back.
     Assumed(Duration),
-    /// Not at all: what is unknown waits until the device answers.
+    /// Not at all, and writes of unknown fate are sent again at once, at the user's own risk: an old one can land over newer
+    /// data. Linux's dm-multipath and native NVMe multipath do the same.
+    Resend,
+    /// Not at all: what is unknown waits until the device answers, or until it is
+    /// [vouched for](crate::Volume::vouch).
     None,
 }
 
@@ -235,6 +241,8 @@ impl fmt::Display for FenceSupport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Proven => f.write_str("proven"),
+            Self::Answered => f.write_str("proven by its answers"),
+            Self::Resend => f.write_str("none (resend at once)"),
             Self::Assumed(quiesce) => write!(f, "assumed after {} ms", quiesce.as_millis()),
             Self::None => f.write_str("none (hold)"),
         }

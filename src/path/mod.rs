@@ -47,6 +47,9 @@ impl Incarnation {
     /// Before the first connection.
     pub const NONE: Self = Self(0);
 
+    /// After every other.
+    pub(crate) const LAST: Self = Self(u32::MAX);
+
     /// The one before.
     pub(crate) const fn previous(self) -> Self {
         Self(self.0.saturating_sub(1))
@@ -76,7 +79,8 @@ pub trait Path: Send + 'static {
     /// it is called again, later, for the same incarnation.
     ///
     /// # Errors
-    /// Why there is no connection and what would mend it.
+    /// Why there is no connection and what would mend it: [`Error::Unreachable`] if it may come right by itself, so that a volume
+    /// starts without this path, [`Error::Path`] if not.
     fn connect(&mut self, incarnation: Incarnation) -> Result<Description, Error>;
 
     /// What queue number `queue` needs to use the present connection.
@@ -86,11 +90,16 @@ pub trait Path: Send + 'static {
     fn open_queue(&mut self, queue: QueueIndex) -> Result<Box<dyn OpenQueue>, Error>;
 
     /// Makes sure that nothing sent through the connections up to `through` can take effect any more, then says
-    /// [`ControlSink::fenced`], now or later. From then on those connections' path queues must refuse whatever they are
+    /// [`ControlSink::fenced`], now or later, or [`ControlSink::fence_failed`] if it cannot. From then on those connections' path queues must refuse whatever they are
     /// still given ([`Fault::NotSent`]): a queue's thread may come late to the news. Asked only of a path whose [`Description::fence`] is
-    /// [`FenceSupport::Proven`]: the volume itself waits out an assumed one.
-    fn fence(&mut self, through: Incarnation, sink: ControlSink) {
+    /// [`FenceSupport::Proven`]: the volume itself waits out an assumed one. It is asked again, also for the same connections,
+    /// after it failed and when the answer is overdue.
+    ///
+    /// # Errors
+    /// Why it cannot be made now: the same as [`ControlSink::fence_failed`].
+    fn fence(&mut self, through: Incarnation, sink: ControlSink) -> Result<(), Cause> {
         let _ = (through, sink);
+        Err(Cause::Broken)
     }
 
     /// Finds out whether the path works, then says [`ControlSink::probed`], now or later. While no answer comes the
@@ -156,9 +165,10 @@ pub(crate) enum News {
         through: Incarnation,
         grade: FenceGrade,
     },
-    /// The path's code failed on it.
+    /// It could not be made.
     FenceFailed {
         through: Incarnation,
+        cause: Cause,
     },
     FenceSupport(FenceSupport),
     AccessState(AccessState),
@@ -200,9 +210,9 @@ impl ControlSink {
         self.send(News::Fenced { through, grade });
     }
 
-    /// The path's code failed on fencing the connections up to `through`.
-    pub(crate) fn fence_failed(&self, through: Incarnation) {
-        self.send(News::FenceFailed { through });
+    /// The connections up to `through` could not be fenced; it is asked again, after a pause.
+    pub fn fence_failed(&self, through: Incarnation, cause: Cause) {
+        self.send(News::FenceFailed { through, cause });
     }
 
     /// How well the path can be fenced changed: what waits for a fence, perhaps without one in sight, goes by it at once.

@@ -70,8 +70,8 @@ impl<P: Path> Path for Watched<P> {
         Ok(Box::new(Opening { inner: self.inner.open_queue(queue)?, watch: self.watch.clone() }))
     }
 
-    fn fence(&mut self, through: Incarnation, sink: ControlSink) {
-        self.inner.fence(through, sink);
+    fn fence(&mut self, through: Incarnation, sink: ControlSink) -> Result<(), Cause> {
+        self.inner.fence(through, sink)
     }
 
     fn probe(&mut self, sink: ControlSink) {

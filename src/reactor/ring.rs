@@ -33,6 +33,8 @@ const WATCH: u64 = OWN | 5;
 /// The bell's words have the number of the thread that armed it, counted by this ring, in the bits from here on.
 const ROUND: u32 = 8;
 
+/// Most completion entries that a kernel gives (`IORING_MAX_CQ_ENTRIES`, `io_uring/io_uring.h`).
+const MOST_COMPLETIONS: u32 = 65_536;
 /// Completion entries that are kept free for the bell and the alarms.
 const HEADROOM: u32 = 16;
 
@@ -522,8 +524,10 @@ fn low_word(user_data: u64) -> u32 {
 /// Completions wait until the thread that submitted enters the kernel anyway (`COOP_TASKRUN`), and a flag tells when
 /// some do. Not `DEFER_TASKRUN`: it saves some CPU, but binds the ring to one thread for good, and results of a queue
 /// that has moved, or whose thread has ended, would never arrive. `SINGLE_ISSUER` alone saves nothing.
+///
+/// All paths share the completion entries, which bound what is out: silent paths may hold many, so that there are many.
 fn set_up(entries: u32) -> io::Result<IoUring> {
-    let completions = entries.saturating_mul(4).max(1024);
+    let completions = entries.saturating_mul(16).clamp(4096, MOST_COMPLETIONS);
     let mut builder = IoUring::builder();
     builder.setup_clamp().setup_cqsize(completions);
     let mut best = builder.clone();

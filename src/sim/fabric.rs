@@ -68,10 +68,23 @@ pub enum LinkFault {
     Silent,
     /// Attempts are held back, and go on when the link is restored: over whatever is there by then.
     Stuck,
+    /// As silent for attempts; probes are answered, and connections made.
+    HalfDead,
     /// Every transfer of more than one block ends half-way.
     Short,
+    /// Every attempt gets a final error, which is none of the device's.
+    Denied,
     /// The path's code panics in whichever queue calls it next, and what it had out goes on.
     Crash,
+}
+
+/// What is wrong with a link's fence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FenceFault {
+    /// It cannot be made, and says so.
+    Fails,
+    /// It never answers.
+    Silent,
 }
 
 /// Who an attempt belongs to.
@@ -127,6 +140,11 @@ enum Occurrence {
 struct Link {
     profile: LinkProfile,
     fault: Option<LinkFault>,
+    fence_fault: Option<FenceFault>,
+    /// So many attempts to come get lost.
+    losses: u32,
+    /// What it calls its cache, if not by its name.
+    alias: Option<CacheScope>,
     connected: Incarnation,
     /// Connections up to this one are gone.
     lost: Incarnation,
@@ -183,6 +201,9 @@ impl Fabric {
         self.links.push(Link {
             profile,
             fault: None,
+            fence_fault: None,
+            losses: 0,
+            alias: None,
             connected: Incarnation::NONE,
             lost: Incarnation::NONE,
             flights: BTreeMap::new(),
@@ -215,6 +236,25 @@ impl Fabric {
     /// Whether the code of the link's path panics.
     pub(super) fn crashes(&self, link: LinkIndex) -> bool {
         self.links[link].fault == Some(LinkFault::Crash)
+    }
+
+    /// How long attempts and probes take, one way.
+    pub(super) fn set_latency(&mut self, link: LinkIndex, latency: (Duration, Duration)) {
+        self.links[link].profile.latency = latency;
+    }
+
+    pub(super) fn set_fence_fault(&mut self, link: LinkIndex, fault: Option<FenceFault>) {
+        self.links[link].fence_fault = fault;
+    }
+
+    /// The next so many attempts over a link never arrive, and nothing is said of them.
+    pub(super) fn lose(&mut self, link: LinkIndex, attempts: u32) {
+        self.links[link].losses = attempts;
+    }
+
+    /// From its next connection on the link has another name for its cache, which stays the same.
+    pub(super) fn rename_cache(&mut self, link: LinkIndex, alias: CacheScope) {
+        self.links[link].alias = Some(alias);
     }
 
     pub(super) fn profile(&self, link: LinkIndex) -> LinkProfile {
@@ -291,8 +331,12 @@ impl Fabric {
         let mishap = link.profile.mishaps;
         self.links[token.link].flights.insert(token, flight);
         let access = self.links[token.link].profile.access;
-        if !access.is_active() {
-            self.refuse(token, access);
+        if self.is_lost(token.link) {
+            self.vanish(token);
+        } else if !access.is_active() {
+            self.refuse(token, Fault::Refused(access));
+        } else if self.links[token.link].fault == Some(LinkFault::Denied) {
+            self.refuse(token, Fault::Final(DeviceError::Unsupported));
         } else if self.links[token.link].fault == Some(LinkFault::Short) {
             let delay = self.delay(token.link);
             self.shorten(token, delay);
@@ -305,10 +349,30 @@ impl Fabric {
         true
     }
 
-    /// The target answers that it takes no I/O this way.
-    fn refuse(&mut self, token: Token, access: AccessState) {
+    /// Whether the attempt that is sent at this moment gets lost.
+    fn is_lost(&mut self, link: LinkIndex) -> bool {
+        let left = self.links[link].losses.checked_sub(1);
+        self.links[link].losses = left.unwrap_or(0);
+        left.is_some()
+    }
+
+    /// The attempt does nothing, and ends with its connection at the soonest; where it is promised that everything is answered,
+    /// when it is given up.
+    fn vanish(&mut self, token: Token) {
+        let link = &mut self.links[token.link];
+        if let Some(flight) = link.flights.get_mut(&token) {
+            flight.applied = true;
+            flight.result = Err(Fault::Unknown { cause: Cause::Timeout, fence: None });
+        }
+        if link.profile.fence == FenceSupport::Answered {
+            self.schedule(COMMAND_TIMEOUT, Occurrence::Answer(token));
+        }
+    }
+
+    /// Nothing is done, and the answer says so.
+    fn refuse(&mut self, token: Token, fault: Fault) {
         if let Some(flight) = self.links[token.link].flights.get_mut(&token) {
-            (flight.result, flight.applied) = (Err(Fault::Refused(access)), true);
+            (flight.result, flight.applied) = (Err(fault), true);
         }
         let delay = self.delay(token.link);
         self.schedule(delay, Occurrence::Answer(token));
@@ -362,7 +426,9 @@ impl Fabric {
         let most = match self.links[link].profile.fence {
             FenceSupport::Assumed(quiet) => quiet / 2,
             FenceSupport::Proven => LONGEST_FENCE * 2,
-            FenceSupport::None => Duration::from_millis(200),
+            // What was answered is over.
+            FenceSupport::Answered => Duration::ZERO,
+            FenceSupport::Resend | FenceSupport::None => Duration::from_millis(200),
         };
         Duration::from_nanos(self.chance.random_range(0..=crate::time::nanos(most)))
     }
@@ -417,7 +483,7 @@ impl Fabric {
 
     fn answer(&mut self, token: Token) {
         let link = &mut self.links[token.link];
-        if let Some(LinkFault::Silent | LinkFault::Stuck) = link.fault {
+        if let Some(LinkFault::Silent | LinkFault::Stuck | LinkFault::HalfDead) = link.fault {
             link.withheld.push(Occurrence::Answer(token));
             return;
         }
@@ -452,11 +518,12 @@ impl Fabric {
         if incarnation <= state.lost {
             self.violations.push(format!("link {link}: a connection was fenced before it was made"));
         }
-        if state.fault.is_some() {
+        if state.fault.is_some_and(|fault| !matches!(fault, LinkFault::HalfDead | LinkFault::Denied)) {
             return None;
         }
         let earlier = std::mem::replace(&mut state.connected, incarnation);
-        let profile = state.profile.clone();
+        let mut profile = state.profile.clone();
+        profile.cache = profile.cache.map(|cache| state.alias.clone().unwrap_or(cache));
         if let FenceSupport::Assumed(_) = profile.fence {
             // What it assumes is that nothing of an earlier connection lives longer than that.
             self.disconnect(link, earlier);
@@ -516,9 +583,9 @@ impl Fabric {
     }
 
     pub(super) fn probe(&mut self, link: LinkIndex, sink: ControlSink) {
-        let delay = self.delay(link);
+        let there_and_back = self.delay(link).saturating_add(self.delay(link));
         self.links[link].sink = Some(sink.clone());
-        self.schedule(delay, Occurrence::Probed(link, sink));
+        self.schedule(there_and_back, Occurrence::Probed(link, sink));
     }
 
     fn answer_probe(&mut self, index: LinkIndex, sink: ControlSink) {
@@ -533,11 +600,22 @@ impl Fabric {
 
     /// The connections up to `through` take nothing any more; what they have taken can take effect until the fence is
     /// made, which takes its time.
-    pub(super) fn fence(&mut self, link: LinkIndex, through: Incarnation, sink: ControlSink) {
+    pub(super) fn fence(
+        &mut self,
+        link: LinkIndex,
+        through: Incarnation,
+        sink: ControlSink,
+    ) -> Result<(), Cause> {
         let state = &mut self.links[link];
+        match state.fence_fault {
+            Some(FenceFault::Fails) => return Err(Cause::NotConnected),
+            Some(FenceFault::Silent) => return Ok(()),
+            None => {}
+        }
         state.lost = state.lost.max(through);
         let time = Duration::from_nanos(self.chance.random_range(0..=crate::time::nanos(LONGEST_FENCE)));
         self.schedule(time, Occurrence::Fenced(link, sink, through));
+        Ok(())
     }
 
     /// Nothing of the connections up to `through` takes effect any more; what was out is answered as aborted.

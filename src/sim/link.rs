@@ -60,7 +60,7 @@ impl Path for SimPath {
     fn connect(&mut self, incarnation: Incarnation) -> Result<Description, Error> {
         let mut fabric = lock(&self.fabric);
         let Some(profile) = fabric.connect(self.link, incarnation) else {
-            return Err(Error::path(format!("link {}", self.link), "no connection"));
+            return Err(Error::unreachable(format!("link {}", self.link), "no connection"));
         };
         self.incarnation = incarnation;
         let id = Identifier { kind: IdentifierKind::Custom, value: "array".to_owned() };
@@ -85,8 +85,8 @@ impl Path for SimPath {
         }))
     }
 
-    fn fence(&mut self, through: Incarnation, sink: ControlSink) {
-        lock(&self.fabric).fence(self.link, through, sink);
+    fn fence(&mut self, through: Incarnation, sink: ControlSink) -> Result<(), Cause> {
+        lock(&self.fabric).fence(self.link, through, sink)
     }
 
     fn probe(&mut self, sink: ControlSink) {

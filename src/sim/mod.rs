@@ -30,7 +30,7 @@ mod simulation;
 mod witness;
 
 pub use array::Stamp;
-pub use fabric::{LinkFault, LinkIndex, LinkProfile};
+pub use fabric::{FenceFault, LinkFault, LinkIndex, LinkProfile};
 pub use history::History;
 pub use link::STAMP_BYTES;
 pub use simulation::{Options, Simulation};

@@ -11,19 +11,20 @@ use rand::{RngExt, SeedableRng};
 use crate::block::{BlockCount, Geometry, Limits};
 use crate::buffer::{Buffer, Pool};
 use crate::control::Event;
-use crate::engine::NoPath;
+use crate::engine::{NoPath, Sharing};
 use crate::error::{Error, Fate};
 use crate::io::{Completion, Cookie, PathId, Rejected, Request};
-use crate::path::{AccessState, ControlSink, Incarnation, Path};
+use crate::path::{AccessState, CacheScope, ControlSink, Incarnation, Path, QueueIndex};
 use crate::policy::{MakePolicy, RoundRobin};
 use crate::time::Tick;
 use crate::volume::simulated::{
-    Conductor, Deliver, Helper, Message, Newcomer, QueueCore, Reaping, Settings, Settling, assemble, connect,
+    Conductor, Deliver, Helper, Message, Newcomer, Prospect, QueueCore, Reaping, Settings, Settling,
+    assemble, connect,
 };
 use crate::volume::{PathOptions, Queue, Settled, Status};
 
 use super::array::Stamp;
-use super::fabric::{Fabric, LinkFault, LinkIndex, LinkProfile};
+use super::fabric::{Fabric, FenceFault, LinkFault, LinkIndex, LinkProfile};
 use super::link::{SharedFabric, SimPath, lock, put_stamps, stamps};
 use super::witness::{Published, Testimony, Witnessed};
 
@@ -48,10 +49,18 @@ pub struct Options {
     pub policy: Arc<dyn MakePolicy>,
     /// What happens while no path is left.
     pub no_path: NoPath,
+    /// The least age at which a read or a write can be late.
+    pub late_after: Duration,
     /// The age at which an attempt makes its path suspect.
     pub suspect_after: Duration,
+    /// Most times that a request is tried again which paths have failed.
+    pub max_retries: u32,
+    /// Who writes to the device.
+    pub sharing: Sharing,
     /// Between two probes of a path that is down.
     pub probe_interval: Duration,
+    /// Between two probes of a path that is up.
+    pub check_interval: Duration,
     /// What is left to chance follows from this.
     pub seed: u64,
 }
@@ -66,8 +75,12 @@ impl Options {
             blocks: 64,
             policy: Arc::new(RoundRobin::default()),
             no_path: NoPath::hold(Duration::from_secs(10)),
+            late_after: Duration::from_millis(3),
             suspect_after: Duration::from_millis(20),
+            max_retries: u32::MAX,
+            sharing: Sharing::Shared,
             probe_interval: Duration::from_millis(10),
+            check_interval: Duration::from_millis(200),
             seed: 0,
         }
     }
@@ -110,21 +123,25 @@ impl Simulation {
         let testimony = Testimony::default();
         let published = Published::default();
         let settings = Self::settings(options, &testimony, &published);
-        let newcomers = options
+        let prospects = options
             .links
             .iter()
-            .map(|profile| newcomer(&fabric, profile.clone(), options.queues))
+            .map(|profile| newcomer(&fabric, profile.clone(), options.queues).map(Prospect::Here))
             .collect::<Result<Vec<_>, _>>()?;
         let (messages, inbox) = unbounded();
         let kept = Arc::default();
         let reaping = Reaping::Kept(Arc::clone(&kept));
         settings.check()?;
-        let mut assembled = assemble(&settings, newcomers, (messages, reaping), now)?;
+        let mut assembled = assemble(&settings, prospects, (messages, reaping), now)?;
         *published.lock().unwrap_or_else(PoisonError::into_inner) =
             Arc::downgrade(&assembled.shared.snapshot);
         let (subscriber, events) = bounded(65_536);
         assembled.conductor.handle(now, Message::Subscribe(subscriber));
-        let buffers = options.depth.saturating_mul(u32::from(options.queues)).saturating_mul(2);
+        for queue in 0..options.queues {
+            let (reply, _) = bounded(1);
+            assembled.conductor.handle(now, Message::Take(QueueIndex(queue), reply));
+        }
+        let buffers = options.depth.saturating_mul(u32::from(options.queues)).saturating_mul(4);
         Ok(Self {
             now,
             fabric,
@@ -156,8 +173,12 @@ impl Simulation {
             queues: options.queues,
             depth: options.depth,
             no_path: options.no_path,
+            late_after: options.late_after,
             suspect_after: options.suspect_after,
+            max_retries: options.max_retries,
+            sharing: options.sharing,
             probe_interval: options.probe_interval,
+            check_interval: options.check_interval,
             seed: options.seed,
             pools: Vec::new(),
         }
@@ -307,6 +328,44 @@ impl Simulation {
     /// Changes a link's access state.
     pub fn set_access(&mut self, link: LinkIndex, access: AccessState) {
         lock(&self.fabric).set_access(link, access);
+        self.due = Some(self.now);
+    }
+
+    /// Sets how long attempts and probes over a link take, one way: shortest and longest.
+    pub fn set_latency(&mut self, link: LinkIndex, latency: (Duration, Duration)) {
+        lock(&self.fabric).set_latency(link, latency);
+    }
+
+    /// Switches a fault of a link's fence on, or off.
+    pub fn set_fence_fault(&mut self, link: LinkIndex, fault: Option<FenceFault>) {
+        lock(&self.fabric).set_fence_fault(link, fault);
+    }
+
+    /// The next so many attempts over a link never arrive, and nothing is said of them while their connection lasts; on a link that
+    /// is [`Answered`](crate::path::FenceSupport::Answered), for half a second.
+    pub fn lose(&mut self, link: LinkIndex, attempts: u32) {
+        lock(&self.fabric).lose(link, attempts);
+    }
+
+    /// From its next connection on the link has another name for its cache.
+    pub fn rename_cache(&mut self, link: LinkIndex, alias: CacheScope) {
+        lock(&self.fabric).rename_cache(link, alias);
+    }
+
+    /// Looks at a path at once.
+    ///
+    /// # Errors
+    /// If there is no such path.
+    pub fn retry_path(&mut self, path: PathId) -> Result<(), Error> {
+        let (reply, answer) = bounded(1);
+        self.conductor.handle(self.now, Message::Retry(path, reply));
+        self.due = Some(self.now);
+        answer.try_recv().unwrap_or(Err(Error::Closed { fate: Fate::NotSent }))
+    }
+
+    /// Vouches for a path.
+    pub fn vouch(&mut self, path: PathId) {
+        self.conductor.handle(self.now, Message::Vouch(path));
         self.due = Some(self.now);
     }
 
@@ -466,7 +525,9 @@ impl Helper for Inline {
     }
 
     fn fence(&mut self, through: Incarnation, sink: ControlSink) {
-        self.path.fence(through, sink);
+        if let Err(cause) = self.path.fence(through, sink.clone()) {
+            sink.fence_failed(through, cause);
+        }
     }
 
     fn close(self: Box<Self>, waiting: Vec<Settling>) {

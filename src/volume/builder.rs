@@ -4,12 +4,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use crossbeam::channel::{RecvTimeoutError, Sender, unbounded};
+use crossbeam::channel::{RecvTimeoutError, Select, Sender, TryRecvError, unbounded};
 
 use crate::block::Limits;
 use crate::buffer::Pool;
 use crate::control::{Config, Promise, Supervisor, Terms, Voucher};
-use crate::engine::{Common, NoPath, Snapshot};
+use crate::engine::{Common, NoPath, Sharing, Snapshot};
 use crate::error::Error;
 use crate::path::{Path, QueueIndex};
 use crate::policy::{MAX_PATHS, MakePolicy, RoundRobin};
@@ -19,7 +19,7 @@ use super::conductor::{Conductor, Helper};
 use super::control_thread;
 use super::helper::{self, Connected};
 use super::queue::{Queue, QueueSetup};
-use super::shared::{Line, Message, Newcomer, Reaping, Shared};
+use super::shared::{Absentee, Connection, Line, Message, Newcomer, Prospect, Reaping, Shared};
 use super::{Inner, Volume};
 
 /// Most queues in a volume.
@@ -86,8 +86,12 @@ pub(crate) struct Settings {
     pub(crate) queues: u16,
     pub(crate) depth: u32,
     pub(crate) no_path: NoPath,
+    pub(crate) late_after: Duration,
     pub(crate) suspect_after: Duration,
+    pub(crate) max_retries: u32,
+    pub(crate) sharing: Sharing,
     pub(crate) probe_interval: Duration,
+    pub(crate) check_interval: Duration,
     pub(crate) seed: u64,
     pub(crate) pools: Vec<Pool>,
 }
@@ -99,8 +103,12 @@ impl Default for Settings {
             queues: 1,
             depth: 256,
             no_path: NoPath::hold(Duration::from_secs(30)),
+            late_after: Duration::from_millis(3),
             suspect_after: Duration::from_secs(5),
+            max_retries: u32::MAX,
+            sharing: Sharing::Shared,
             probe_interval: Duration::from_secs(1),
+            check_interval: Duration::from_secs(5),
             seed: 0x6d70_696f,
             pools: Vec::new(),
         }
@@ -126,7 +134,8 @@ impl Settings {
             return Err(Error::setting("queue_depth", problem));
         }
         check_patience("suspect_after", self.suspect_after)?;
-        check_patience("probe_interval", self.probe_interval)
+        check_patience("probe_interval", self.probe_interval)?;
+        check_patience("check_interval", self.check_interval)
     }
 }
 
@@ -141,6 +150,8 @@ fn check_patience(setting: &'static str, time: Duration) -> Result<(), Error> {
 pub struct VolumeBuilder {
     settings: Settings,
     connect_timeout: Duration,
+    start_timeout: Duration,
+    minimum_paths: u32,
     paths: Vec<Unstarted>,
 }
 
@@ -156,7 +167,13 @@ type Start = Box<dyn FnOnce(u16) -> Result<(Box<dyn Helper>, Connected), Error> 
 
 impl VolumeBuilder {
     pub(super) fn new() -> Self {
-        Self { settings: Settings::default(), connect_timeout: CONNECT_TIMEOUT, paths: Vec::new() }
+        Self {
+            settings: Settings::default(),
+            connect_timeout: CONNECT_TIMEOUT,
+            start_timeout: CONNECT_TIMEOUT,
+            minimum_paths: 1,
+            paths: Vec::new(),
+        }
     }
 
     /// Adds a path, of weight 1 and rank 0, that proves by an identifier that it leads to the same device.
@@ -192,6 +209,26 @@ impl VolumeBuilder {
         self
     }
 
+    /// How many paths must have connected for the volume to start; 1 unless told otherwise. One that cannot be reached then
+    /// ([`Error::Unreachable`], [`Error::Os`]) is down, and comes up when it can; an event says what is wrong with it. One that leads
+    /// elsewhere, or that another program has, is refused all the same ([`Error::Path`]).
+    #[must_use]
+    pub fn minimum_paths(mut self, paths: u32) -> Self {
+        self.minimum_paths = paths;
+        self
+    }
+
+    /// How long [`build`](Self::build) waits for further paths when it has its [`minimum_paths`](Self::minimum_paths); 30 s unless
+    /// told otherwise. Without them it waits for as long as the [`connect_timeout`](Self::connect_timeout).
+    ///
+    /// Less than a path's [`claim_timeout`](crate::path::BlockDevice::claim_timeout) is at your own risk: what a predecessor that was
+    /// killed had sent over that path may still land.
+    #[must_use]
+    pub fn start_timeout(mut self, time: Duration) -> Self {
+        self.start_timeout = time;
+        self
+    }
+
     /// Number of queues, one for each thread that does I/O; 1 unless told otherwise, at most 1024.
     #[must_use]
     pub fn queues(mut self, queues: u16) -> Self {
@@ -213,6 +250,30 @@ impl VolumeBuilder {
         self
     }
 
+    /// How often a request may be tried again that paths have failed; any number of times unless told otherwise. A request that
+    /// breaks every path that it touches then ends ([`Error::EveryPathFailed`]) before it has broken them often.
+    #[must_use]
+    pub fn max_retries(mut self, retries: u32) -> Self {
+        self.settings.max_retries = retries;
+        self
+    }
+
+    /// Who writes to the device; [`Sharing::Shared`] unless told otherwise.
+    #[must_use]
+    pub fn sharing(mut self, sharing: Sharing) -> Self {
+        self.settings.sharing = sharing;
+        self
+    }
+
+    /// The least age at which a read or a write can count as late: its path is then asked whether it works, and what may be done
+    /// twice goes another way. Above it that is found from the path's own pace; 3 ms unless told otherwise. With more than
+    /// [`suspect_after`](Self::suspect_after) nothing is late before it makes its path suspect.
+    #[must_use]
+    pub fn late_after(mut self, age: Duration) -> Self {
+        self.settings.late_after = age;
+        self
+    }
+
     /// The age at which an attempt makes its path suspect, and the time that a suspect path has to answer a probe; 5 s
     /// unless told otherwise. It never fails a request.
     #[must_use]
@@ -225,6 +286,14 @@ impl VolumeBuilder {
     #[must_use]
     pub fn probe_interval(mut self, interval: Duration) -> Self {
         self.settings.probe_interval = interval;
+        self
+    }
+
+    /// Time between two looks at a path that is up, so that one which is seldom used is not found dead when it is needed; 5 s
+    /// unless told otherwise.
+    #[must_use]
+    pub fn check_interval(mut self, interval: Duration) -> Self {
+        self.settings.check_interval = interval;
         self
     }
 
@@ -242,14 +311,14 @@ impl VolumeBuilder {
         self
     }
 
-    /// Connects every path, checks that they lead to one device, and starts the volume. The first path sets block size
-    /// and capacity; the limits are the strictest of all.
+    /// Connects every path, checks that they lead to one device, and starts the volume. The first path that has connected sets
+    /// block size and capacity; the limits are the strictest of all that have.
     ///
     /// # Errors
-    /// [`Error::NoPaths`], [`Error::Setting`], or, for the first path that cannot be used, why. Nothing is left behind:
-    /// each path is dropped, by its own thread, as soon as its code returns.
+    /// [`Error::NoPaths`], [`Error::Setting`], or, for the first path that leads elsewhere or, where too few have connected, that
+    /// has not, why. Nothing is left behind: each path is dropped, by its own thread, as soon as its code returns.
     pub fn build(self) -> Result<Volume, Error> {
-        let Self { settings, connect_timeout, paths } = self;
+        let Self { settings, connect_timeout, start_timeout, minimum_paths, paths } = self;
         settings.check()?;
         check_patience("connect_timeout", connect_timeout)?;
         if paths.is_empty() {
@@ -259,9 +328,15 @@ impl VolumeBuilder {
             let problem = format!("{} are more than the {MAX_PATHS} that a volume can have", paths.len());
             return Err(Error::setting("paths", problem));
         }
-        let newcomers = connect_all(settings.queues, connect_timeout, paths)?;
+        let minimum = minimum_paths as usize;
+        if !(1..=paths.len()).contains(&minimum) {
+            let problem = format!("{minimum} is not between 1 and the number of paths, {}", paths.len());
+            return Err(Error::setting("minimum_paths", problem));
+        }
+        let muster = Muster { connect: connect_timeout, start: start_timeout.min(connect_timeout), minimum };
+        let prospects = muster.connect_all(settings.queues, paths)?;
         let (messages, inbox) = unbounded();
-        let assembled = assemble(&settings, newcomers, (messages, Reaping::Thread), Tick::now())?;
+        let assembled = assemble(&settings, prospects, (messages, Reaping::Thread), Tick::now())?;
         let Assembled { shared, queues, conductor } = assembled;
         control_thread::start(conductor, inbox)?;
         let queues = Mutex::new(queues.into_iter().map(Some).collect());
@@ -270,19 +345,84 @@ impl VolumeBuilder {
     }
 }
 
-/// Connects all paths at once, each on its own thread.
-fn connect_all(queues: u16, timeout: Duration, paths: Vec<Unstarted>) -> Result<Vec<Newcomer>, Error> {
-    let patience = Patience::new(timeout);
-    let mut started = Vec::with_capacity(paths.len());
-    for Unstarted { name, terms, start } in paths {
-        let (helper, connected) = start(queues)?;
-        started.push((name, terms, helper, connected));
+/// How many paths are waited for, and for how long.
+#[derive(Clone, Copy, Debug)]
+struct Muster {
+    connect: Duration,
+    start: Duration,
+    minimum: usize,
+}
+
+impl Muster {
+    /// Connects all paths at once, each on its own thread.
+    fn connect_all(self, queues: u16, paths: Vec<Unstarted>) -> Result<Vec<Prospect>, Error> {
+        let began = Tick::now();
+        let mut started = Vec::with_capacity(paths.len());
+        for Unstarted { name, terms, start } in paths {
+            let (helper, connected) = start(queues)?;
+            started.push(Started { name, terms, helper, connected, result: None });
+        }
+        self.collect(began, &mut started);
+        let count = connected(&started);
+        let mut prospects = Vec::with_capacity(started.len());
+        for Started { name, terms, helper, result, .. } in started {
+            let result = result.unwrap_or_else(|| Err(not_connected(&name, self.connect)));
+            prospects.push(match result {
+                Ok(connection) => Prospect::Here(Newcomer { name, terms, connection, helper }),
+                Err(error) if count < self.minimum || !error.may_pass() => return Err(error),
+                Err(_) => Prospect::Absent(Absentee { name, terms, helper }),
+            });
+        }
+        Ok(prospects)
     }
-    let mut newcomers = Vec::with_capacity(started.len());
-    for (name, terms, helper, connected) in started {
-        newcomers.push(newcomer(name, terms, helper, &connected, patience)?);
+
+    /// Takes in what the paths answer, until all have, or enough have and the time to start is over.
+    fn collect(self, began: Tick, started: &mut [Started]) {
+        loop {
+            let time = if connected(started) >= self.minimum { self.start } else { self.connect };
+            let left = began.after(time).since(Tick::now());
+            let open: Vec<usize> =
+                (0..started.len()).filter(|&path| started[path].result.is_none()).collect();
+            if open.is_empty() {
+                return;
+            }
+            let mut select = Select::new();
+            for &path in &open {
+                select.recv(&started[path].connected);
+            }
+            let Ok(ready) = select.ready_timeout(left) else { return };
+            let path = &mut started[open[ready]];
+            path.result = match path.connected.try_recv() {
+                Ok(result) => Some(result),
+                Err(TryRecvError::Empty) => None,
+                Err(TryRecvError::Disconnected) => {
+                    Some(Err(Error::path(path.name.clone(), "its code failed on connecting")))
+                }
+            };
+        }
     }
-    Ok(newcomers)
+}
+
+/// A path whose thread connects it.
+struct Started {
+    name: String,
+    terms: Terms,
+    helper: Box<dyn Helper>,
+    connected: Connected,
+    result: Option<Result<Connection, Error>>,
+}
+
+/// How many have connected.
+fn connected(started: &[Started]) -> usize {
+    started.iter().filter(|path| matches!(path.result, Some(Ok(_)))).count()
+}
+
+fn not_connected(name: &str, time: Duration) -> Error {
+    let problem = format!(
+        "did not connect within {} ms: see what it waits for, or allow it more time (connect_timeout)",
+        time.as_millis()
+    );
+    Error::unreachable(name, problem)
 }
 
 /// How long paths may take that connect at the same time.
@@ -307,15 +447,11 @@ pub(super) fn newcomer(
     connected: &Connected,
     patience: Patience,
 ) -> Result<Newcomer, Error> {
-    let problem = match connected.recv_timeout(patience.end.since(Tick::now())) {
-        Ok(connection) => return Ok(Newcomer { name, terms, connection: connection?, helper }),
-        Err(RecvTimeoutError::Timeout) => format!(
-            "did not connect within {} ms: see what it waits for, or allow it more time (connect_timeout)",
-            patience.time.as_millis()
-        ),
-        Err(RecvTimeoutError::Disconnected) => "its code failed on connecting".to_owned(),
-    };
-    Err(Error::path(name, problem))
+    match connected.recv_timeout(patience.end.since(Tick::now())) {
+        Ok(connection) => Ok(Newcomer { name, terms, connection: connection?, helper }),
+        Err(RecvTimeoutError::Timeout) => Err(not_connected(&name, patience.time)),
+        Err(RecvTimeoutError::Disconnected) => Err(Error::path(name, "its code failed on connecting")),
+    }
 }
 
 /// A volume's parts before anything runs.
@@ -328,15 +464,20 @@ pub(crate) struct Assembled {
 /// Puts a volume together from paths that have connected: for threads as for the simulator.
 pub(crate) fn assemble(
     settings: &Settings,
-    newcomers: Vec<Newcomer>,
+    prospects: Vec<Prospect>,
     (messages, reaping): (Sender<Message>, Reaping),
     now: Tick,
 ) -> Result<Assembled, Error> {
-    let Some(first) = newcomers.first() else { return Err(Error::NoPaths) };
-    let geometry = first.connection.description.geometry;
-    let limits = newcomers.iter().fold(first.connection.description.limits, |limits: Limits, newcomer| {
-        limits.minimum(newcomer.connection.description.limits)
-    });
+    let descriptions = || {
+        prospects.iter().filter_map(|prospect| match prospect {
+            Prospect::Here(newcomer) => Some(&newcomer.connection.description),
+            Prospect::Absent(_) => None,
+        })
+    };
+    let Some(first) = descriptions().next() else { return Err(Error::NoPaths) };
+    let geometry = first.geometry;
+    let limits =
+        descriptions().fold(first.limits, |limits: Limits, description| limits.minimum(description.limits));
     let promise = Promise { geometry, limits };
     let common = Arc::new(Common::new(settings.queues));
     let config = Config {
@@ -344,6 +485,7 @@ pub(crate) fn assemble(
         promise,
         probe_interval: settings.probe_interval,
         probe_timeout: settings.suspect_after,
+        check_interval: settings.check_interval,
     };
     let supervisor =
         Supervisor::new(config, settings.no_path, Arc::clone(&settings.make), Arc::clone(&common));
@@ -357,11 +499,15 @@ pub(crate) fn assemble(
         common,
         messages,
         reaping,
+        process: std::process::id(),
     });
     let (queues, lines) = make_queues(settings, &shared)?;
     let mut conductor = Conductor::new(supervisor, Arc::clone(&shared), lines);
-    for newcomer in newcomers {
-        conductor.join(now, newcomer)?;
+    for prospect in prospects {
+        match prospect {
+            Prospect::Here(newcomer) => conductor.join(now, newcomer)?,
+            Prospect::Absent(absentee) => conductor.expect(now, absentee)?,
+        };
     }
     conductor.turn(now);
     Ok(Assembled { shared, queues, conductor })
@@ -375,7 +521,10 @@ fn make_queues(settings: &Settings, shared: &Arc<Shared>) -> Result<(Vec<Queue>,
         let queue = Queue::new(QueueSetup {
             index: QueueIndex(index),
             depth: settings.depth,
+            late_after: settings.late_after,
             suspect_after: settings.suspect_after,
+            max_retries: settings.max_retries,
+            sharing: settings.sharing,
             seed: settings.seed.wrapping_add(u64::from(index)),
             pools: settings.pools.clone(),
             inbox,

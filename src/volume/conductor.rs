@@ -14,7 +14,7 @@ use crate::path::{ControlSink, Description, Incarnation};
 use crate::time::Tick;
 
 use super::settled::Settling;
-use super::shared::{Connection, Line, Message, Newcomer, Opening, Shared};
+use super::shared::{Absentee, Connection, Line, Message, Newcomer, Opening, Shared};
 use super::status::{PathStatus, Status};
 
 /// Calls the control half of one path, so that it cannot hold up anything else.
@@ -43,6 +43,8 @@ pub(crate) struct Conductor {
     lines: Vec<Line>,
     counters: BTreeMap<PathId, Arc<[PathCounters]>>,
     subscribers: Vec<Subscriber>,
+    /// Who waits for the next snapshot to use a queue.
+    takers: Vec<Sender<()>>,
     removals: Vec<(PathId, Settling)>,
     closing: Vec<Settling>,
 }
@@ -56,6 +58,7 @@ impl Conductor {
             lines,
             counters: BTreeMap::new(),
             subscribers: Vec::new(),
+            takers: Vec::new(),
             removals: Vec::new(),
             closing: Vec::new(),
         }
@@ -68,11 +71,26 @@ impl Conductor {
     pub(crate) fn join(&mut self, now: Tick, newcomer: Newcomer) -> Result<PathId, Error> {
         let Newcomer { name, terms, connection, helper } = newcomer;
         let path = self.supervisor.join(now, name, terms, connection.description.clone())?;
+        self.employ(path, helper);
+        self.ship(path, Incarnation::NONE.next(), connection);
+        Ok(path)
+    }
+
+    /// Takes in a path that has yet to connect.
+    ///
+    /// # Errors
+    /// Why it does not belong to the volume.
+    pub(crate) fn expect(&mut self, now: Tick, absentee: Absentee) -> Result<PathId, Error> {
+        let Absentee { name, terms, helper } = absentee;
+        let path = self.supervisor.expect(now, name, terms)?;
+        self.employ(path, helper);
+        Ok(path)
+    }
+
+    fn employ(&mut self, path: PathId, helper: Box<dyn Helper>) {
         let counters = self.lines.iter().map(|_| PathCounters::default()).collect();
         self.counters.insert(path, counters);
         self.helpers.insert(path, helper);
-        self.ship(path, Incarnation::NONE.next(), connection);
-        Ok(path)
     }
 
     /// Sends a connection to the queues; they take it up when they see it in a snapshot.
@@ -103,6 +121,14 @@ impl Conductor {
                 }
                 let _ = reply.send(result);
             }
+            Message::Take(queue, reply) => {
+                self.supervisor.take(queue);
+                self.takers.push(reply);
+            }
+            Message::Retry(path, reply) => {
+                let _ = reply.send(self.supervisor.retry(now, path));
+            }
+            Message::Vouch(path) => self.supervisor.vouch(now, path),
             Message::SetPolicy(make) => self.supervisor.set_policy(make),
             Message::Close(end, settling) => {
                 self.supervisor.close(now, end);
@@ -147,6 +173,9 @@ impl Conductor {
             for line in &self.lines {
                 line.bell.wake();
             }
+        }
+        for taker in self.takers.drain(..) {
+            let _ = taker.send(());
         }
         for event in self.supervisor.take_events() {
             self.tell(&event);
@@ -251,6 +280,7 @@ impl Conductor {
             incarnation: standing.incarnation,
             leaving: standing.leaving,
             fence: standing.description.fence,
+            unfenced_since: standing.unfenced_since,
             totals,
         }
     }

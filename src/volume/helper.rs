@@ -90,8 +90,9 @@ fn serve(mut path: impl Path, queues: u16, jobs: &Receiver<Job>) {
             }
             Job::Fence(through, sink) => {
                 let answer = sink.clone();
-                if catch_unwind(AssertUnwindSafe(|| path.fence(through, sink))).is_err() {
-                    answer.fence_failed(through);
+                let called = catch_unwind(AssertUnwindSafe(|| path.fence(through, sink)));
+                if let Err(cause) = called.unwrap_or(Err(Cause::Broken)) {
+                    answer.fence_failed(through, cause);
                 }
             }
         }

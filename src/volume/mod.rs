@@ -30,7 +30,7 @@ pub(crate) mod simulated {
     pub(crate) use super::helper::connect;
     pub(crate) use super::queue::QueueCore;
     pub(crate) use super::settled::Settling;
-    pub(crate) use super::shared::{Message, Newcomer, Reaping};
+    pub(crate) use super::shared::{Message, Newcomer, Prospect, Reaping};
 }
 
 pub use builder::{PathOptions, VolumeBuilder};
@@ -59,6 +59,9 @@ const EVENT_BACKLOG: usize = 1024;
 ///
 /// I/O goes through its queues, taken with [`take_queue`](Self::take_queue). The volume lives for as long as a handle or
 /// a queue does; [`close`](Self::close) ends it in good order.
+///
+/// It belongs to the process that built it: after `fork(2)` the child's handle says [`Error::Forked`], its status is empty, and
+/// what it has of queues, submitters and clients must not be used.
 #[derive(Clone)]
 pub struct Volume {
     inner: Arc<Inner>,
@@ -74,8 +77,10 @@ struct Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // The control side is gone only when everything has ended already.
-        let _ = self.shared.messages.send(Message::Detach);
+        if self.shared.is_of_this_process() {
+            // The control side is gone only when everything has ended already.
+            let _ = self.shared.messages.send(Message::Detach);
+        }
     }
 }
 
@@ -102,8 +107,13 @@ impl Volume {
 
     /// Hands out a queue, once; `None` if there is no such queue or it was taken.
     pub fn take_queue(&self, index: QueueIndex) -> Option<Queue> {
+        self.check_process().ok()?;
         let mut queues = self.inner.queues.lock().unwrap_or_else(PoisonError::into_inner);
-        queues.get_mut(usize::from(index.0))?.take()
+        let queue = queues.get_mut(usize::from(index.0))?.take()?;
+        let (reply, answer) = bounded(1);
+        // A volume that is closed has nothing more to say of it.
+        let _ = self.ask(Message::Take(index, reply), &answer);
+        Some(queue)
     }
 
     /// Adds a path while the volume works. Waits until it has connected, for at most the
@@ -143,6 +153,29 @@ impl Volume {
         Ok(settled)
     }
 
+    /// Says that nothing that was sent through this path so far can take effect any more: its array was powered off, its
+    /// initiator logged out, its zone closed. Writes of unknown fate on it are then sent again, and those that were given up
+    /// bar newer ones no more. Where something waits on the present connection, that is ended, and the word is taken to cover
+    /// what is sent until every queue has left it. The path may have been removed meanwhile.
+    ///
+    /// Nobody checks it. Where it is not true, an old write can land over newer data.
+    ///
+    /// # Errors
+    /// If the volume is closed.
+    pub fn vouch(&self, path: PathId) -> Result<(), Error> {
+        self.check_open()?;
+        self.tell(Message::Vouch(path))
+    }
+
+    /// Looks at a path at once, instead of after the pause that follows a failure: for whoever knows that it may work again.
+    ///
+    /// # Errors
+    /// If there is no such path (any more), or the volume is closed.
+    pub fn retry_path(&self, path: PathId) -> Result<(), Error> {
+        let (reply, answer) = bounded(1);
+        self.ask(Message::Retry(path, reply), &answer)?
+    }
+
     /// Replaces the policy, in each queue between two batches.
     ///
     /// # Errors
@@ -171,20 +204,28 @@ impl Volume {
     /// a device that hangs, when it lets go of the memory that it holds. Queues that nobody took end at once.
     pub fn close(&self, grace: Duration) -> Settled {
         let (settled, settling) = Settled::new();
-        self.inner.queues.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        if self.check_process().is_ok() {
+            self.inner.queues.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
         // A volume that is closed already drops the message, and so settles.
         let _ = self.tell(Message::Close(Tick::now().after(grace), settling));
         settled
     }
 
     fn check_open(&self) -> Result<(), Error> {
+        self.check_process()?;
         match self.inner.shared.snapshot.load().phase {
             Phase::Open => Ok(()),
             Phase::Closing(_) => Err(Error::Closed { fate: Fate::NotSent }),
         }
     }
 
+    fn check_process(&self) -> Result<(), Error> {
+        if self.inner.shared.is_of_this_process() { Ok(()) } else { Err(Error::Forked) }
+    }
+
     fn tell(&self, message: Message) -> Result<(), Error> {
+        self.check_process()?;
         let closed = |_| Error::Closed { fate: Fate::NotSent };
         self.inner.shared.messages.send(message).map_err(closed)
     }

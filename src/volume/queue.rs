@@ -8,7 +8,7 @@ use arc_swap::{ArcSwap, Cache};
 
 use crate::block::{Geometry, Limits};
 use crate::buffer::{Buffer, Pool};
-use crate::engine::{Common, Config, Engine, Evidence, PathCounters, PolicySeat, Snapshot, Staged};
+use crate::engine::{Common, Config, Engine, Evidence, PathCounters, PolicySeat, Sharing, Snapshot, Staged};
 use crate::error::{Error, Fate};
 use crate::io::{Completion, Cookie, PathId, Rejected, Request};
 use crate::path::{Incarnation, QueueIndex};
@@ -26,7 +26,10 @@ const LOAD_REFRESH: Duration = Duration::from_micros(20);
 pub(crate) struct QueueSetup {
     pub(crate) index: QueueIndex,
     pub(crate) depth: u32,
+    pub(crate) late_after: Duration,
     pub(crate) suspect_after: Duration,
+    pub(crate) max_retries: u32,
+    pub(crate) sharing: Sharing,
     pub(crate) seed: u64,
     pub(crate) pools: Vec<Pool>,
     pub(crate) inbox: Inbox,
@@ -120,7 +123,10 @@ impl Queue {
     /// Ends the requests with this cookie; their completions are appended. What is on its way cannot be called back:
     /// a write then ends as of unknown fate, its buffer quarantined. The number of requests that it ended.
     pub fn cancel(&mut self, cookie: Cookie, completions: &mut Vec<Completion>) -> usize {
-        self.core.as_mut().map_or(0, |core| core.engine.cancel(cookie, completions))
+        let Some(core) = &mut self.core else { return 0 };
+        let ended = core.engine.cancel(cookie, completions);
+        core.tell();
+        ended
     }
 
     /// Requests that have not been completed, and completed ones whose buffer is still quarantined.
@@ -210,6 +216,11 @@ impl std::fmt::Debug for Queue {
 impl Drop for Queue {
     fn drop(&mut self) {
         if let Some(mut core) = self.core.take() {
+            if !core.shared.is_of_this_process() {
+                // The ring is the parent's as well: nothing of it may be touched.
+                std::mem::forget(core);
+                return;
+            }
             core.hear();
             core.abandon();
             if core.is_idle() {
@@ -244,8 +255,8 @@ pub(crate) struct QueueCore {
     epoch: Option<u64>,
     inbox: Inbox,
     pending: Vec<Opening>,
-    /// How far each slot's path was last reported as drained.
-    drained: Box<[(PathId, Incarnation); MAX_PATHS]>,
+    /// How far the connections of each slot's path were last reported as over: left, and drained.
+    over: Box<[(PathId, Incarnation, Incarnation); MAX_PATHS]>,
     swept: u64,
     load_due: Tick,
     finished: Finished,
@@ -256,10 +267,22 @@ pub(crate) struct QueueCore {
 
 impl QueueCore {
     fn new(setup: QueueSetup) -> Result<Self, Error> {
-        let QueueSetup { index, depth, suspect_after, seed, pools, inbox, shared } = setup;
+        let QueueSetup {
+            index,
+            depth,
+            late_after,
+            suspect_after,
+            max_retries,
+            sharing,
+            seed,
+            pools,
+            inbox,
+            shared,
+        } = setup;
         let mut snapshot = Cache::new(Arc::clone(&shared.snapshot));
+        let (geometry, limits) = (shared.geometry, shared.limits);
         let config =
-            Config { queue: index, depth, suspect_after, geometry: shared.geometry, limits: shared.limits };
+            Config { queue: index, depth, late_after, suspect_after, max_retries, sharing, geometry, limits };
         let common: Arc<Common> = Arc::clone(&shared.common);
         let policy = snapshot.load().policy.clone();
         Ok(Self {
@@ -275,7 +298,7 @@ impl QueueCore {
             epoch: None,
             inbox,
             pending: Vec::new(),
-            drained: Box::new([(PathId::new(0, u32::MAX), Incarnation::NONE); MAX_PATHS]),
+            over: Box::new([(PathId::new(0, u32::MAX), Incarnation::NONE, Incarnation::NONE); MAX_PATHS]),
             swept: 0,
             load_due: Tick::ZERO,
             finished: Finished::No,
@@ -334,7 +357,7 @@ impl QueueCore {
             self.engine.evidence().push(Evidence::PolicyReplaced { reason });
         }
         if self.swept != self.ports.swept() {
-            self.report_drained();
+            self.report_over();
         }
         // Of a finished queue the supervisor knows that it is done with every path.
         while self.finished == Finished::No
@@ -345,12 +368,18 @@ impl QueueCore {
             // What the path has claimed is free before the volume says that it is gone.
             self.reactor.flush();
         }
+        self.tell();
+        if self.engine.is_closing() && self.is_idle() {
+            self.report_finished();
+        }
+    }
+
+    /// Tells the supervisor what it should know, once every queue can see what goes with it.
+    fn tell(&mut self) {
+        self.engine.publish();
         for evidence in self.engine.evidence().drain(..) {
             // Nobody listens only when the volume is gone.
             let _ = self.shared.messages.send(Message::Evidence(self.index, evidence));
-        }
-        if self.engine.is_closing() && self.is_idle() {
-            self.report_finished();
         }
     }
 
@@ -363,6 +392,8 @@ impl QueueCore {
         self.pending.extend(self.inbox.try_iter());
         for opening in std::mem::take(&mut self.pending) {
             match snapshot.route(opening.path) {
+                // What it has let go of is not its own any more.
+                Some(_) if self.engine.has_let_go(opening.path) => {}
                 Some(route) if route.incarnation == opening.incarnation => self.open(opening),
                 // Ahead of the snapshot.
                 _ if snapshot
@@ -379,7 +410,7 @@ impl QueueCore {
         for (path, incarnation) in self.ports.open_now() {
             self.engine.opened(path.slot(), incarnation);
         }
-        self.report_drained();
+        self.report_over();
         if snapshot.policy.generation != self.policy_generation {
             self.policy_generation = snapshot.policy.generation;
             self.seat = PolicySeat::new(&*snapshot.policy.make, self.seed);
@@ -403,17 +434,18 @@ impl QueueCore {
         }
     }
 
-    /// Tells how far the connections of each path have handed everything back.
-    fn report_drained(&mut self) {
+    /// Tells how far the connections of each path are no longer used, and how far they have handed everything back.
+    fn report_over(&mut self) {
         self.swept = self.ports.swept();
         let snapshot = Arc::clone(self.snapshot.load());
         for route in snapshot.routes.iter().flatten() {
             let oldest = self.ports.oldest(route.id).unwrap_or(route.incarnation);
-            let through = oldest.min(route.incarnation).previous();
-            let told = &mut self.drained[route.id.slot()];
-            if *told != (route.id, through) {
-                *told = (route.id, through);
-                self.engine.evidence().push(Evidence::Drained { path: route.id, through });
+            let left = route.incarnation.previous();
+            let drained = oldest.previous().min(left);
+            let told = &mut self.over[route.id.slot()];
+            if *told != (route.id, left, drained) {
+                *told = (route.id, left, drained);
+                self.engine.evidence().push(Evidence::Over { path: route.id, left, drained });
             }
         }
     }

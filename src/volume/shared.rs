@@ -34,6 +34,10 @@ pub(crate) enum Message {
     },
     Join(Newcomer, Sender<Result<PathId, Error>>),
     Remove(PathId, Sender<Result<(), Error>>, Settling),
+    /// A queue is about to be taken; the answer comes when everything that was decided without it is published.
+    Take(QueueIndex, Sender<()>),
+    Retry(PathId, Sender<Result<(), Error>>),
+    Vouch(PathId),
     SetPolicy(Arc<dyn MakePolicy>),
     Close(Tick, Settling),
     Subscribe(Sender<Event>),
@@ -56,6 +60,19 @@ pub(crate) struct Newcomer {
     pub(crate) connection: Connection,
     /// Whoever calls the path's control half.
     pub(crate) helper: Box<dyn Helper>,
+}
+
+/// A path that could not connect yet: it joins all the same, as one that is down, and comes up when it can.
+pub(crate) struct Absentee {
+    pub(crate) name: String,
+    pub(crate) terms: Terms,
+    pub(crate) helper: Box<dyn Helper>,
+}
+
+/// A path that a volume is to be built over.
+pub(crate) enum Prospect {
+    Here(Newcomer),
+    Absent(Absentee),
 }
 
 /// A connection on its way to a queue.
@@ -115,6 +132,15 @@ pub(crate) struct Shared {
     pub(crate) common: Arc<Common>,
     pub(crate) messages: Sender<Message>,
     pub(crate) reaping: Reaping,
+    /// The process that the volume's threads and rings are of.
+    pub(crate) process: u32,
+}
+
+impl Shared {
+    /// Whether it was built here, and not in the process that this one was forked from.
+    pub(crate) fn is_of_this_process(&self) -> bool {
+        self.process == std::process::id()
+    }
 }
 
 /// A queue's end of its [`Line`].

@@ -6,6 +6,7 @@ use crate::engine::{Health, Totals};
 use crate::error::Fate;
 use crate::io::PathId;
 use crate::path::{AccessState, FenceSupport, Incarnation};
+use crate::time::Tick;
 
 /// How a volume stands: a picture of one moment, put together from counters that go on counting.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +36,8 @@ pub struct PathStatus {
     pub leaving: bool,
     /// How well it can be fenced.
     pub fence: FenceSupport,
+    /// Since when something waits for that: writes of unknown fate, to be sent again or to let newer ones through.
+    pub unfenced_since: Option<Tick>,
     pub(super) totals: Totals,
 }
 

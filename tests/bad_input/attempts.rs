@@ -154,13 +154,14 @@ fn what_no_path_can_do_fails_with_the_reason() {
         [(Answer::Bytes(0), "short transfer"), (Answer::Bytes(u32::MAX), "the path's code failed")]
     {
         let script = Script::new("lun", "a", &medium());
-        let builder = crate::rig::builder().no_path(NoPath::hold(BOUND));
+        let builder = crate::rig::builder().no_path(NoPath::Fail);
         let mut rig = Rig::new(builder.path(crate::scripted::Scripted::new("only", &script)));
         script.answer_all(answer);
         let cookie = rig.start_read(0, 4);
         let error = rig.failure(cookie);
         assert_says(&error.to_string(), &["read of 0+4 failed on every path, last on path 0", says]);
         script.answer_all(Answer::Serve);
+        rig.recovers();
         rig.serves();
         rig.finish(&[&script]);
     }

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use mpio::path::Fault;
-use mpio::{Cause, Error};
+use mpio::{Cause, Error, Health};
 
 use crate::rig::{BOUND, Pair, Rig, assert_goes, assert_says, builder, rank, refusal};
 use crate::script::{Act, Answer, Gate, Place, Script, medium};
@@ -39,7 +39,7 @@ fn a_failure_of_one_path_lets_go_of_all() {
     let bad = Script::new("lun", "b", &medium);
     bad.always(Place::Connect, Act::Fail("is missing"));
     let both = builder().path(Scripted::new("good", &good)).path(Scripted::new("bad", &bad));
-    refusal(both.build());
+    refusal(both.minimum_paths(2).build());
     assert_goes(&good);
     assert_goes(&bad);
     assert_eq!(good.calls(Place::Connect), 1);
@@ -53,12 +53,69 @@ fn building_gives_up_on_a_path_that_hangs_and_lets_go_of_the_others() {
     stuck.always(Place::Connect, Act::Wait(gate.clone()));
     // The first that is late is named: the good one may be too.
     let both = builder().path(Scripted::new("stuck", &stuck)).path(Scripted::new("good", &good));
-    let text = refusal(both.connect_timeout(BRIEF).build());
+    let text = refusal(both.minimum_paths(2).connect_timeout(BRIEF).build());
     assert_says(&text, &["stuck: did not connect within 5 ms", "see what it waits for", "connect_timeout"]);
     assert_goes(&good);
     assert_eq!(stuck.calls(Place::DropPath), 0, "its code has not returned");
     gate.open();
     assert_goes(&stuck);
+}
+
+#[test]
+fn a_volume_starts_with_the_paths_that_work_and_the_others_come_up_when_they_can() {
+    let medium = medium();
+    let [good, dead, stuck] = ["a", "b", "c"].map(|node| Script::new("lun", node, &medium));
+    dead.always(Place::Connect, Act::Fail("has no cable"));
+    let gate = Gate::default();
+    stuck.once(Place::Connect, Act::Wait(gate.clone()));
+    let paths = builder()
+        .path(Scripted::new("dead", &dead))
+        .path(Scripted::new("stuck", &stuck))
+        .path(Scripted::new("good", &good));
+    let mut rig = Rig::new(paths.start_timeout(BRIEF));
+    let health: Vec<Health> = rig.volume.status().paths.iter().map(|path| path.health).collect();
+    assert_eq!(health, [Health::Down, Health::Down, Health::Up]);
+    rig.serves();
+    rig.event(&["dead", "down: scripted: has no cable"]);
+    gate.open();
+    rig.event(&["stuck", "up again"]);
+    dead.well(Place::Connect);
+    rig.event(&["dead", "up again"]);
+    rig.serves();
+    rig.finish(&[&good, &dead, &stuck]);
+}
+
+#[test]
+fn a_path_that_must_not_be_used_is_refused_though_others_work() {
+    let medium = medium();
+    let (good, taken) = (Script::new("lun", "a", &medium), Script::new("lun", "b", &medium));
+    taken.always(Place::Connect, Act::Refuse("is mounted"));
+    let both = builder().path(Scripted::new("good", &good)).path(Scripted::new("taken", &taken));
+    assert_says(&refusal(both.build()), &["is mounted"]);
+    assert_goes(&good);
+    assert_goes(&taken);
+}
+
+#[test]
+fn more_paths_are_not_awaited_than_there_are() {
+    for (minimum, paths) in [(0, 1), (2, 1)] {
+        let script = Script::new("lun", "a", &medium());
+        let text = refusal(builder().path(Scripted::new("only", &script)).minimum_paths(minimum).build());
+        assert_says(&text, &["minimum_paths", &format!("between 1 and the number of paths, {paths}")]);
+    }
+}
+
+#[test]
+fn a_path_that_comes_late_and_leads_elsewhere_is_never_used() {
+    let good = Script::new("lun", "a", &medium());
+    let other = Script::new("another", "b", &medium());
+    other.once(Place::Connect, Act::Fail("has no cable"));
+    let paths = builder().path(Scripted::new("good", &good)).path(Scripted::new("other", &other));
+    let mut rig = Rig::new(paths);
+    rig.event(&["other", "down", "leads to another device"]);
+    rig.serves();
+    assert_eq!(rig.volume.status().paths[1].completed(), 0);
+    rig.finish(&[&good, &other]);
 }
 
 #[test]

@@ -25,7 +25,7 @@ fn node(path: &Path) -> BlockDevice {
 
 /// A volume that does not hold it against a real disk that it is slow.
 fn steady() -> VolumeBuilder {
-    builder().suspect_after(BOUND).no_path(NoPath::hold(BOUND))
+    builder().suspect_after(BOUND).late_after(BOUND).no_path(NoPath::hold(BOUND))
 }
 
 /// A path that waits for a claim that is about to be free.
@@ -186,7 +186,7 @@ fn a_panic_at_an_event_is_told_and_the_claim_stays_with_what_may_still_be_under_
 fn a_file_that_shrinks_takes_its_path_down_until_it_has_its_size_again() {
     let dir = TempDir::new();
     let file = dir.file("disk", SIZE);
-    let mut rig = Rig::new(builder().suspect_after(BOUND).path(device(&file)));
+    let mut rig = Rig::new(builder().suspect_after(BOUND).late_after(BOUND).path(device(&file)));
     rig.serves();
     let resize = |bytes| std::fs::File::options().write(true).open(&file).unwrap().set_len(bytes).unwrap();
     resize(SIZE / 4);

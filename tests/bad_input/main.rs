@@ -12,6 +12,7 @@ mod connecting;
 mod endings;
 mod events;
 mod files;
+mod forked;
 mod meddling;
 mod membership;
 mod panics;

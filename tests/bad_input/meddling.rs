@@ -4,7 +4,7 @@ use mpio::path::{
     AttemptId, Attempts, ControlSink, Description, Incarnation, OpenQueue, Outcomes, Path, PathQueue, Port,
     QueueIndex, Reactor, ReactorEvent,
 };
-use mpio::{Error, Tick};
+use mpio::{Cause, Error, Tick};
 
 use crate::script::{Place, Script};
 
@@ -27,8 +27,8 @@ impl<P: Path> Path for Meddling<P> {
         Ok(Box::new(Opening { inner: self.inner.open_queue(queue)?, script: self.script.clone() }))
     }
 
-    fn fence(&mut self, through: Incarnation, sink: ControlSink) {
-        self.inner.fence(through, sink);
+    fn fence(&mut self, through: Incarnation, sink: ControlSink) -> Result<(), Cause> {
+        self.inner.fence(through, sink)
     }
 
     fn probe(&mut self, sink: ControlSink) {

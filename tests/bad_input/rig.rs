@@ -267,7 +267,7 @@ impl Pair {
 
     /// One that does not hold silence against a path.
     pub(crate) fn patient() -> Self {
-        Self::of(builder().suspect_after(BOUND), |_, _| {})
+        Self::of(builder().suspect_after(BOUND).late_after(BOUND), |_, _| {})
     }
 
     fn of(builder: VolumeBuilder, change: impl FnOnce(&Script, &Script)) -> Self {

@@ -42,8 +42,10 @@ pub(crate) enum Place {
 #[derive(Clone, Debug)]
 pub(crate) enum Act {
     Panic,
-    /// Where there is an error to give.
+    /// Where there is an error to give: one that may pass.
     Fail(&'static str),
+    /// One that stays.
+    Refuse(&'static str),
     /// Waits at the gate, then goes on well.
     Wait(Gate),
     /// Says nothing, where something is to be said.
@@ -57,6 +59,9 @@ impl Act {
             // Without the hook, which would print it.
             Self::Panic => std::panic::resume_unwind(Box::new("scripted")),
             Self::Fail(problem) => {
+                Err(Error::Unreachable { path: "scripted".to_owned(), problem: problem.to_owned() })
+            }
+            Self::Refuse(problem) => {
                 Err(Error::Path { path: "scripted".to_owned(), problem: problem.to_owned() })
             }
             Self::Wait(gate) => {
@@ -249,11 +254,16 @@ impl Script {
     }
 
     /// The same, where there is something to be said: whether to say it.
-    pub(crate) fn speaks(&self, place: Place) -> bool {
+    pub(crate) fn says(&self, place: Place) -> Result<bool, Error> {
         let act = self.state().arrive(place);
         let silent = matches!(act, Some(Act::Silence));
-        let _ = act.map(Act::perform);
-        !silent
+        act.map_or(Ok(()), Act::perform)?;
+        Ok(!silent)
+    }
+
+    /// The same where there is no way to say that it failed.
+    pub(crate) fn speaks(&self, place: Place) -> bool {
+        self.says(place).unwrap_or(true)
     }
 
     pub(crate) fn next_answer(&self) -> Answer {

@@ -5,7 +5,7 @@ use mpio::path::{
     Path, PathQueue, QueueIndex,
 };
 use mpio::path::{Port, Reactor, ReactorEvent};
-use mpio::{Error, Operation, Tick};
+use mpio::{Cause, Error, Operation, Tick};
 
 use crate::script::{Answer, BLOCK, Place, Script};
 
@@ -36,11 +36,12 @@ impl Path for Scripted {
         Ok(Box::new(Opening(self.script.clone(), queue)))
     }
 
-    fn fence(&mut self, through: Incarnation, sink: ControlSink) {
+    fn fence(&mut self, through: Incarnation, sink: ControlSink) -> Result<(), Cause> {
         self.script.state().sinks.push(sink.clone());
-        if self.script.speaks(Place::Fence) {
+        if self.script.says(Place::Fence).map_err(|_| Cause::NotConnected)? {
             sink.fenced(through, FenceGrade::Proven);
         }
+        Ok(())
     }
 
     fn probe(&mut self, sink: ControlSink) {

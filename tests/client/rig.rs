@@ -26,7 +26,13 @@ impl Rig {
         let file = TempFile::new();
         let (path, faults) = Faulty::new(BlockDevice::new(file.0.clone()), 7);
         let hold = NoPath::hold(BOUND * 2);
-        let volume = Volume::builder().path(path).no_path(hold).suspect_after(BOUND).build().unwrap();
+        let volume = Volume::builder()
+            .path(path)
+            .no_path(hold)
+            .suspect_after(BOUND)
+            .late_after(BOUND)
+            .build()
+            .unwrap();
         let queue = volume.take_queue(QueueIndex(0)).unwrap();
         let served = Dispatcher::start().unwrap().serve(queue).unwrap();
         Self { volume, faults, served, file }

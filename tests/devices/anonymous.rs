@@ -1,7 +1,7 @@
 //! A path that does not say which device it leads to.
 
-use mpio::Error;
 use mpio::path::{ControlSink, Description, Identity, Incarnation, OpenQueue, Path, QueueIndex};
+use mpio::{Cause, Error};
 
 /// The path within, without its identity: for two ways to one storage that the kernel takes for two devices.
 pub(crate) struct Anonymous<P>(pub(crate) P);
@@ -21,8 +21,8 @@ impl<P: Path> Path for Anonymous<P> {
         self.0.open_queue(queue)
     }
 
-    fn fence(&mut self, through: Incarnation, sink: ControlSink) {
-        self.0.fence(through, sink);
+    fn fence(&mut self, through: Incarnation, sink: ControlSink) -> Result<(), Cause> {
+        self.0.fence(through, sink)
     }
 
     fn probe(&mut self, sink: ControlSink) {

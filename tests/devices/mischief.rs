@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use mpio::path::{BlockDevice, FaultHandle, FaultKind, Faulty, Stall, Transport};
+use mpio::path::{BlockDevice, FaultHandle, FaultKind, Faulty, FenceSupport, Stall, Transport};
 use mpio::{Events, PathId, Settled, Tick, Volume, policy};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{Rng, SeedableRng};
@@ -39,7 +39,7 @@ impl Fence {
     pub(crate) fn path(self, device: &Path, seed: u64) -> (Faulty<BlockDevice>, FaultHandle) {
         let mut device = BlockDevice::new(device);
         if let Self::Assumed(quiet) = self {
-            device = device.quiesced_after(quiet);
+            device = device.fenced_by(FenceSupport::Assumed(quiet));
         }
         let (path, faults) = Faulty::new(device, seed);
         if let Self::Proven(delay) = self {

@@ -35,6 +35,7 @@ impl Rig {
             .pool(&pool)
             .queue_depth(depth)
             .suspect_after(Duration::from_mins(10))
+            .late_after(Duration::from_mins(10))
             .build()
             .unwrap();
         Self { volume, faults, pool, file, _directory: directory }

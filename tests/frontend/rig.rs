@@ -49,6 +49,7 @@ impl Rig {
         let medium = Medium::new(plan.block_size, capacity, plan.limits);
         let buffers = Buffers::new(plan.queues, plan.buffers)?;
         let builder = buffers.register(Volume::builder()).queues(plan.queues).queue_depth(plan.depth);
+        let builder = builder.late_after(std::time::Duration::from_mins(10));
         let volume = builder.no_path(NoPath::Fail).path(medium.clone()).build()?;
         let server = Server::start(queues(&volume), buffers, options)?;
         Ok(Self { medium, volume, server })

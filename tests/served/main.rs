@@ -13,6 +13,7 @@ mod mischief;
 #[allow(dead_code, reason = "each crate that takes it in uses part of it")]
 #[path = "../support/mount.rs"]
 mod mount;
+mod one_bad_path;
 mod pressure;
 #[path = "../serve/rig.rs"]
 #[allow(dead_code, reason = "each crate that takes it in uses part of it")]

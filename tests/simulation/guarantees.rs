@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use mpio::path::{AccessState, CacheScope, FenceSupport};
-use mpio::sim::{LinkFault, LinkProfile, Options};
-use mpio::{Durability, Operation, Unmap};
+use mpio::sim::{FenceFault, LinkFault, LinkProfile, Options};
+use mpio::{Durability, NoPath, Operation, Sharing, Unmap};
 use proptest::prelude::*;
 
 use crate::harness::{BLOCKS, Harness, Step};
@@ -26,9 +26,22 @@ fn fault() -> impl Strategy<Value = LinkFault> {
         4 => Just(LinkFault::Dead),
         4 => Just(LinkFault::Silent),
         4 => Just(LinkFault::Stuck),
+        2 => Just(LinkFault::HalfDead),
         2 => Just(LinkFault::Short),
+        2 => Just(LinkFault::Denied),
         1 => Just(LinkFault::Crash),
     ]
+}
+
+fn fence_fault() -> impl Strategy<Value = Option<FenceFault>> {
+    prop::sample::select(vec![None, Some(FenceFault::Fails), Some(FenceFault::Silent)])
+}
+
+/// Who writes, and for how long requests wait for a path.
+fn rules() -> impl Strategy<Value = (Sharing, NoPath)> {
+    let sharing = prop::sample::select(vec![Sharing::Shared, Sharing::Exclusive]);
+    let hold = |millis| NoPath::hold(Duration::from_millis(millis));
+    (sharing, prop::sample::select(vec![hold(10_000), hold(10_000), hold(50), NoPath::Fail]))
 }
 
 fn access() -> impl Strategy<Value = AccessState> {
@@ -59,6 +72,9 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0usize..6, fault()).prop_map(|(path, fault)| Step::Break(path, fault)),
         5 => (0usize..6).prop_map(Step::Restore),
         2 => (0usize..6, 0u32..300_000).prop_map(|(path, rate)| Step::Mishaps(path, rate)),
+        2 => (0usize..6, 1u32..4).prop_map(|(path, count)| Step::Lose(path, count)),
+        2 => (0usize..6, 0u64..60).prop_map(|(path, millis)| Step::Slow(path, Duration::from_millis(millis))),
+        1 => (0usize..6, fence_fault()).prop_map(|(path, fault)| Step::FenceFault(path, fault)),
         1 => Just(Step::Add),
         1 => (0usize..6).prop_map(Step::Remove),
         2 => (0usize..20).prop_map(Step::Cancel),
@@ -75,6 +91,7 @@ fn profiles() -> impl Strategy<Value = Vec<LinkProfile>> {
     let fence = prop_oneof![
         4 => Just(FenceSupport::Proven),
         2 => Just(FenceSupport::Assumed(Duration::from_millis(50))),
+        2 => Just(FenceSupport::Answered),
         1 => Just(FenceSupport::None),
     ];
     let caches =
@@ -108,11 +125,12 @@ proptest! {
     #[test]
     fn nothing_is_lost_doubled_or_overwritten_whatever_happens(
         links in profiles(),
+        (sharing, no_path) in rules(),
         seed in any::<u64>(),
         steps in prop::collection::vec(step(), 1..300),
     ) {
         let mut options = Options::new(links);
-        options.seed = seed;
+        (options.seed, options.sharing, options.no_path) = (seed, sharing, no_path);
         let mut harness = Harness::new(&options);
         for step in &steps {
             harness.carry_out(step);
@@ -123,12 +141,13 @@ proptest! {
     #[test]
     fn a_dropped_queue_leaves_nothing_that_lands_later(
         links in profiles(),
+        (sharing, no_path) in rules(),
         seed in any::<u64>(),
         before in prop::collection::vec(step(), 1..80),
         after in prop::collection::vec(step(), 1..80),
     ) {
         let mut options = Options::new(links);
-        options.seed = seed;
+        (options.seed, options.sharing, options.no_path) = (seed, sharing, no_path);
         let mut harness = Harness::new(&options);
         for step in &before {
             harness.carry_out(step);

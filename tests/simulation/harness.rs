@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mpio::path::{AccessState, FenceSupport};
 use mpio::policy;
-use mpio::sim::{History, LinkFault, LinkIndex, LinkProfile, Options, Simulation};
+use mpio::sim::{FenceFault, History, LinkFault, LinkIndex, LinkProfile, Options, Simulation};
 use mpio::{
     BlockCount, Buffer, Completion, Cookie, Durability, EventKind, Extent, Health, Lba, Memory, Operation,
     PathId, Request, Unmap,
@@ -23,6 +23,9 @@ pub(crate) enum Step {
     Break(usize, LinkFault),
     Restore(usize),
     Mishaps(usize, u32),
+    Lose(usize, u32),
+    Slow(usize, Duration),
+    FenceFault(usize, Option<FenceFault>),
     Add,
     Remove(usize),
     Cancel(usize),
@@ -47,6 +50,9 @@ pub(crate) struct Harness {
     shelf: Vec<Buffer>,
     quarantined: usize,
     pub(crate) completed: usize,
+    pub(crate) failed: usize,
+    pub(crate) errors: Vec<String>,
+    pub(crate) last_error: Option<mpio::Error>,
 }
 
 impl Harness {
@@ -67,6 +73,9 @@ impl Harness {
             shelf: Vec::new(),
             quarantined: 0,
             completed: 0,
+            failed: 0,
+            errors: Vec::new(),
+            last_error: None,
         }
     }
 
@@ -79,6 +88,12 @@ impl Harness {
             Step::Break(path, fault) => self.break_link(path, fault),
             Step::Restore(path) => self.sim.restore_link(self.link(path)),
             Step::Mishaps(path, rate) => self.sim.set_mishaps(self.link(path), rate),
+            Step::Lose(path, count) => self.sim.lose(self.link(path), count),
+            Step::Slow(path, span) => {
+                let (least, most) = LinkProfile::default().latency;
+                self.sim.set_latency(self.link(path), (least + span, most + span));
+            }
+            Step::FenceFault(path, fault) => self.sim.set_fence_fault(self.link(path), fault),
             Step::Add if self.paths.len() < 6 => {
                 let profile = self.profiles[self.links % self.profiles.len()].clone();
                 let added = self.sim.add_path(profile).unwrap();
@@ -190,6 +205,11 @@ impl Harness {
             // A flush is the only operation without memory that is checked against something.
             let found = if matches!(memory, Memory::None) { self.sim.durable() } else { found };
             self.history.ended(cookie, &result, &found);
+            if let Err(error) = result {
+                self.failed += 1;
+                self.errors.push(format!("{error}"));
+                self.last_error = Some(error);
+            }
             match memory {
                 Memory::Returned(buffer) => self.shelve(buffer),
                 Memory::Quarantined => self.quarantined += 1,
@@ -218,6 +238,9 @@ impl Harness {
         }
         for link in 0..self.links {
             self.sim.set_mishaps(link, 0);
+            self.sim.lose(link, 0);
+            self.sim.set_latency(link, LinkProfile::default().latency);
+            self.sim.set_fence_fault(link, None);
             self.sim.set_access(link, AccessState::Optimized);
             self.sim.restore_link(link);
         }

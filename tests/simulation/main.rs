@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where it fails")]
 
+mod bad_paths;
 mod guarantees;
 mod harness;
+mod interruption;
 mod races;
 mod stories;

@@ -371,8 +371,11 @@ fn a_fence_of_an_earlier_connection_leaves_the_present_one_alone() {
 }
 
 #[test]
-fn a_request_goes_to_a_path_that_failed_it_only_once_more_and_after_that_was_looked_into() {
-    let mut harness = Harness::new(&links(1, FenceSupport::Proven));
+fn where_requests_do_not_wait_one_goes_to_a_path_that_failed_it_only_once_more_and_after_that_was_looked_into()
+ {
+    let mut options = links(1, FenceSupport::Proven);
+    options.no_path = NoPath::Fail;
+    let mut harness = Harness::new(&options);
     harness.sim.break_link(0, LinkFault::Short);
     harness.submit(0, Operation::Read, 0, 16, None);
     harness.run(MILLI * 50);

@@ -92,9 +92,7 @@ impl Connection {
         match self.read_first_block() {
             Ok(()) => Standing::Good,
             // The answer of a device that works.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ENODATA | libc::EILSEQ)) => {
-                Standing::Good
-            }
+            Err(error) if error.raw_os_error().is_some_and(super::fault::is_of_the_device) => Standing::Good,
             Err(error) if is_dead(&error) && !self.place.has_sequence() => Standing::Gone,
             Err(error) => Standing::Failing(error),
         }

@@ -1,8 +1,10 @@
 //! What a block device path says of itself, read from the device.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::connection::{Connection, Place};
+use super::fault::Link;
 use super::identity;
 use super::options::Options;
 use super::sys::{self, Bytes};
@@ -16,6 +18,10 @@ const MOST_TRANSFER: u64 = 1 << 20;
 /// Most bytes in one discard or write zeroes. The kernel cuts larger ones to the device's own measure, and each holds
 /// the path's helper thread until it is done.
 const MOST_CLEARED: u64 = 1 << 30;
+
+/// How long a fabric is assumed to hold a command that the kernel has given up: twice what initiators commonly wait before
+/// they end one (`dev_loss_tmo` and SCSI timeouts of 30 s).
+const QUIET: Duration = Duration::from_mins(1);
 
 /// Everything that a volume wants to know of the path.
 pub(super) fn describe(
@@ -46,7 +52,10 @@ pub(super) fn describe(
         }
     };
     description.depth = depth(options.depth, connection.place.requests());
-    description.fence = options.quiesced_after.map_or(FenceSupport::None, FenceSupport::Assumed);
+    description.fence = options.fence.unwrap_or(match connection.nature.link {
+        Link::Local => FenceSupport::Answered,
+        Link::Fabric => FenceSupport::Assumed(QUIET),
+    });
     Ok(description)
 }
 

@@ -47,9 +47,6 @@ pub(super) fn cache(node: &Node, status: Option<LoopStatus>) -> Cache {
     if let Some(LoopStatus { device, inode, .. }) = status {
         return Inode { device, inode }.cache();
     }
-    if node.of_disk("queue/write_cache").is_some_and(|mode| mode == "write through") {
-        return Cache::None;
-    }
     // Two paths that read the same identifiers take the same one: the least.
     match of_disk(node, status).into_iter().min() {
         Some(identifier) => Cache::Shared(CacheScope(identifier.to_string())),
@@ -146,8 +143,9 @@ mod tests {
         let dir = TempDir::new();
         dir.write("vda/queue/write_cache", "write back\n");
         assert_eq!(cache(&Node::at(dir.path().join("vda")), None), Cache::Private);
+        // It may be switched back at any moment, and to flush it costs nothing while it is not.
         dir.write("vda/queue/write_cache", "write through\n");
-        assert_eq!(cache(&Node::at(dir.path().join("vda")), None), Cache::None);
+        assert_eq!(cache(&Node::at(dir.path().join("vda")), None), Cache::Private);
         assert_eq!(cache(&Node::at("/nonexistent".into()), None), Cache::Private);
     }
 }

@@ -26,7 +26,7 @@ use self::connection::{Connection, Standing};
 use self::options::Options;
 use self::queue::{Opening, Threads};
 use crate::error::{Cause, Error};
-use crate::path::{ControlSink, Description, Incarnation, OpenQueue, Path, QueueIndex};
+use crate::path::{ControlSink, Description, FenceSupport, Incarnation, OpenQueue, Path, QueueIndex};
 
 /// A path to a block device node or a regular file.
 ///
@@ -47,7 +47,7 @@ use crate::path::{ControlSink, Description, Incarnation, OpenQueue, Path, QueueI
 /// whether a write was done. On a local device (loop, virtio, SATA, SAS, USB, NVMe on PCI, a file that is not on a network
 /// file system) it can no longer be done after the kernel has answered. Over a fabric, and wherever sysfs does not say
 /// what lies between (device mapper, MD, RAID controllers), it still can be, and a write then waits for a fence: see
-/// [`quiesced_after`](Self::quiesced_after).
+/// [`fenced_by`](Self::fenced_by).
 ///
 /// A device that is silent holds what was sent to it until the kernel answers: nothing else releases the memory.
 ///
@@ -57,12 +57,12 @@ use crate::path::{ControlSink, Description, Incarnation, OpenQueue, Path, QueueI
 /// mapper, MD) have none that is unique in the world: the caller must assert that they belong to the volume.
 ///
 /// ```no_run
-/// use mpio::path::BlockDevice;
+/// use mpio::path::{BlockDevice, FenceSupport};
 /// use std::time::Duration;
 ///
 /// let path = BlockDevice::new("/dev/disk/by-path/pci-0000:81:00.0-fc-0x50060e80-lun-1")
 ///     .depth(64)
-///     .quiesced_after(Duration::from_secs(60));
+///     .fenced_by(FenceSupport::Assumed(Duration::from_secs(30)));
 /// ```
 #[derive(Debug)]
 pub struct BlockDevice {
@@ -95,14 +95,14 @@ impl BlockDevice {
         self
     }
 
-    /// Assumes that nothing sent through a connection takes effect any more `span` after the kernel has answered the
-    /// last of it. Without this, a write that ended in an error of a fabric is never known to be over: it waits until its
-    /// deadline, or until the volume is closed, and this path cannot be removed before.
+    /// How it is made sure that writes of unknown fate take no effect any more. Unless set: on a local device by the kernel's
+    /// answers ([`FenceSupport::Answered`]), over a fabric by waiting for a minute ([`FenceSupport::Assumed`]), which must be
+    /// longer than the fabric and the target can hold a command that the kernel has given up.
     ///
-    /// `span` must be longer than the fabric and the target can hold a command that the kernel has given up.
+    /// [`FenceSupport::Proven`] is refused: the kernel has no way to give that proof.
     #[must_use]
-    pub fn quiesced_after(mut self, span: Duration) -> Self {
-        self.options.quiesced_after = Some(span);
+    pub fn fenced_by(mut self, support: FenceSupport) -> Self {
+        self.options.fence = Some(support);
         self
     }
 
@@ -183,10 +183,10 @@ impl Path for BlockDevice {
     }
 }
 
-/// What a failed read says of the path: an error of the medium is the answer of one that works.
+/// What a failed read says of the path: an error of the device's own is the answer of one that works.
 fn probe_result(error: &io::Error) -> Result<(), Cause> {
     match error.raw_os_error() {
-        Some(libc::ENODATA | libc::EILSEQ) => Ok(()),
+        Some(errno) if fault::is_of_the_device(errno) => Ok(()),
         Some(libc::ENXIO | libc::ENODEV) => Err(Cause::NotConnected),
         Some(libc::ETIMEDOUT) => Err(Cause::Timeout),
         Some(errno) => Err(Cause::Errno(errno)),

@@ -205,7 +205,7 @@ impl Queue {
     fn fault(&self, operation: Operation, errno: i32) -> Fault {
         match operation {
             Operation::Flush => self.connection.nature.flush_fault(errno),
-            _ => self.connection.nature.fault(errno),
+            _ => self.connection.nature.fault(operation, errno),
         }
     }
 }

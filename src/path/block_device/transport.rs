@@ -27,6 +27,9 @@ const NETWORK_FILE_SYSTEMS: [u32; 15] = [
     0x7375_7245, // Coda
 ];
 
+/// Levels of devices that are made of others to be looked through.
+const DEEPEST_STACK: u32 = 8;
+
 /// What sysfs says of a transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Transport {
@@ -66,11 +69,38 @@ pub(super) fn file_link(file: &File) -> Link {
 }
 
 fn device_transport(disk: &Path) -> Transport {
+    transport_within(disk, DEEPEST_STACK)
+}
+
+/// A device that is made of others (LVM, MD) has the transport of what it is made of.
+fn transport_within(disk: &Path, levels: u32) -> Transport {
     let name = disk.file_name().unwrap_or_default().to_string_lossy();
     if name.starts_with("nvme") {
         return nvme_transport(&disk.join("device"));
     }
-    by_location(disk)
+    let own = by_location(disk);
+    let slaves = fs::read_dir(disk.join("slaves")).into_iter().flatten().flatten();
+    let below = slaves.filter_map(|slave| fs::canonicalize(slave.path()).ok());
+    if own != Transport::Unknown || levels == 0 {
+        return own;
+    }
+    let of_slave = |slave: std::path::PathBuf| {
+        let is_partition = slave.join("partition").exists();
+        let disk = if is_partition { slave.parent().unwrap_or(&slave) } else { &slave };
+        transport_within(disk, levels - 1)
+    };
+    below.map(of_slave).reduce(Transport::and).unwrap_or(own)
+}
+
+impl Transport {
+    /// Of what needs both.
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Fabric, _) | (_, Self::Fabric) => Self::Fabric,
+            (Self::Local, Self::Local) => Self::Local,
+            _ => Self::Unknown,
+        }
+    }
 }
 
 /// An NVMe disk hangs on one controller, or on a subsystem with several.
@@ -154,6 +184,36 @@ mod tests {
         dir.write("nvme1n1/device/nvme2/transport", "pcie\n");
         assert_eq!(device_transport(&dir.path().join("nvme1n1")), Transport::Fabric);
         assert_eq!(device_transport(&dir.path().join("nvme2n1")), Transport::Unknown);
+    }
+
+    #[test]
+    fn a_device_that_is_made_of_others_is_as_local_as_they_all_are() {
+        let dir = TempDir::new();
+        let at = |name: &str| dir.path().join(name);
+        dir.write("virtio1/block/vda/vda1/partition", "1\n");
+        dir.write("rport-1:0-0/block/sdc/size", "1\n");
+        dir.write("dm-0/slaves/none", "");
+        for (disk, slave) in [
+            ("dm-1", "virtio1/block/vda/vda1"),
+            ("dm-2", "rport-1:0-0/block/sdc"),
+            ("dm-3", "dm-1"),
+            ("dm-4", "dm-1"),
+            ("dm-4", "dm-2"),
+        ] {
+            let slaves = at(disk).join("slaves");
+            fs::create_dir_all(&slaves).unwrap();
+            std::os::unix::fs::symlink(at(slave), slaves.join(slave.replace('/', "!"))).unwrap();
+        }
+        let expected = [
+            ("dm-0", Transport::Unknown),
+            ("dm-1", Transport::Local),
+            ("dm-2", Transport::Fabric),
+            ("dm-3", Transport::Local),
+            ("dm-4", Transport::Fabric),
+        ];
+        for (disk, transport) in expected {
+            assert_eq!(device_transport(&at(disk)), transport, "{disk}");
+        }
     }
 
     #[test]

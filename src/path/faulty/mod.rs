@@ -78,7 +78,7 @@ impl<P: Path> Faulty<P> {
     /// Fails with why there is no connection, if there cannot be one.
     fn check(&self) -> Result<(), Error> {
         let hindrance = self.shared.lock().hindrance();
-        hindrance.map_or(Ok(()), |problem| Err(Error::path(self.inner.name(), problem)))
+        hindrance.map_or(Ok(()), |problem| Err(Error::unreachable(self.inner.name(), problem)))
     }
 }
 
@@ -110,10 +110,13 @@ impl<P: Path> Path for Faulty<P> {
         }))
     }
 
-    fn fence(&mut self, through: Incarnation, sink: ControlSink) {
+    fn fence(&mut self, through: Incarnation, sink: ControlSink) -> Result<(), Cause> {
         let delay = self.shared.lock().fence_after;
         match delay {
-            Some(delay) => self.shared.change(|state| state.begin_fence(through, delay, sink)),
+            Some(delay) => {
+                self.shared.change(|state| state.begin_fence(through, delay, sink));
+                Ok(())
+            }
             None => self.inner.fence(through, self.gated(sink)),
         }
     }

@@ -47,7 +47,7 @@ impl Shared {
         if self.lock().life(incarnation) == Life::Open {
             return Ok(());
         }
-        Err(Error::path(name(), "the connection was lost before a queue could use it; connect again"))
+        Err(Error::unreachable(name(), "the connection was lost before a queue could use it; connect again"))
     }
 
     /// Changes the state so that every queue notices.
@@ -220,7 +220,7 @@ impl State {
             }
             News::Capacity(blocks) => self.device.tell_capacity(blocks, onward),
             News::Fenced { through, grade } => onward.fenced(through, grade),
-            News::FenceFailed { through } => onward.fence_failed(through),
+            News::FenceFailed { through, cause } => onward.fence_failed(through, cause),
             // The wrapper's own fence stands in for the wrapped path's.
             News::FenceSupport(_) if self.fence_after.is_some() => {}
             News::FenceSupport(support) => onward.fence_support(support),

@@ -31,7 +31,8 @@ fn sink(incarnation: Incarnation) -> (ControlSink, Receiver<ControlReport>) {
 fn a_file_says_what_it_is() {
     let dir = TempDir::new();
     let path = dir.file("disk", (1 << 20) + 100);
-    let mut device = BlockDevice::new(&path).block_size(4096).depth(17).quiesced_after(BRIEF);
+    let mut device =
+        BlockDevice::new(&path).block_size(4096).depth(17).fenced_by(FenceSupport::Assumed(BRIEF));
     let description = device.connect(FIRST).unwrap();
     assert_eq!((description.geometry.block_size(), description.geometry.capacity()), (4096, 256));
     assert_eq!(description.identity.identifiers()[0].kind, IdentifierKind::File);

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use crossbeam::channel::Receiver;
 
 use crate::block::{Geometry, Limits};
-use crate::error::Error;
+use crate::error::{Cause, Error};
 use crate::io::Operation;
 use crate::path::{
     Attempt, AttemptId, Attempts, ControlReport, ControlSink, Description, Fault, FaultHandle, FenceGrade,
@@ -152,10 +152,11 @@ impl Path for MemoryPath {
         }))
     }
 
-    fn fence(&mut self, through: Incarnation, sink: ControlSink) {
+    fn fence(&mut self, through: Incarnation, sink: ControlSink) -> Result<(), Cause> {
         let mut disk = self.disk();
         disk.fences.push((through, sink));
         disk.serve_fences();
+        Ok(())
     }
 
     fn probe(&mut self, sink: ControlSink) {

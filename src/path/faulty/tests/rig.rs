@@ -114,7 +114,7 @@ impl Rig {
 
     pub(super) fn fence(&mut self) {
         let sink = self.sink();
-        self.path.fence(self.incarnation, sink);
+        self.path.fence(self.incarnation, sink).unwrap();
     }
 
     pub(super) fn probe(&mut self) {

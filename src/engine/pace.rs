@@ -1,0 +1,103 @@
+//! How long a path takes, and from when on an answer of it is late.
+//!
+//! The longest of a window's reads and writes says more of what is still ordinary than a mean, and costs one comparison. What
+//! is late is not yet a failure: the path is asked, and what can be had elsewhere is fetched there.
+
+use std::time::Duration;
+
+use crate::time::Tick;
+
+/// Shortest time that a window lasts, and fewest reads and writes in it.
+const WINDOW: Duration = Duration::from_secs(1);
+const FEWEST: u32 = 64;
+/// So many times the longest is late.
+const TIMES: u32 = 2;
+/// What is late where too little is known to say better.
+const UNKNOWN: Duration = Duration::from_millis(100);
+
+/// One path's pace, as one queue sees it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    /// Longest that a read or a write took, in ns: in this window, and in the one before.
+    longest: u64,
+    before: u64,
+    /// Reads and writes of this window.
+    count: u32,
+    began: Tick,
+    /// Nothing is late before.
+    floor: Duration,
+    allowance: Duration,
+}
+
+impl Pace {
+    /// Of a path of which nothing is known. Nothing is late there before `floor`.
+    pub(super) fn new(floor: Duration) -> Self {
+        Self { longest: 0, before: 0, count: 0, began: Tick::ZERO, floor, allowance: floor.max(UNKNOWN) }
+    }
+
+    /// A read or a write has taken so long.
+    #[inline]
+    pub(super) const fn note(&mut self, nanos: u64) {
+        self.count = self.count.saturating_add(1);
+        if nanos > self.longest {
+            self.longest = nanos;
+        }
+    }
+
+    /// The age from which on a read or a write is late.
+    #[inline]
+    pub(super) const fn allowance(&self) -> Duration {
+        self.allowance
+    }
+
+    /// Reckons it anew.
+    pub(super) fn turn(&mut self, now: Tick) {
+        if self.count >= FEWEST && now.since(self.began) >= WINDOW {
+            (self.before, self.longest, self.count, self.began) = (self.longest, 0, 0, now);
+        }
+        if self.before > 0 {
+            let longest = Duration::from_nanos(self.before.max(self.longest));
+            self.allowance = longest.saturating_mul(TIMES).max(self.floor);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MILLI: u64 = 1_000_000;
+    const FLOOR: Duration = Duration::from_millis(3);
+
+    fn at(millis: u64) -> Tick {
+        Tick::from_nanos(millis * MILLI)
+    }
+
+    #[test]
+    fn little_is_late_before_a_window_is_over() {
+        let mut pace = Pace::new(FLOOR);
+        pace.turn(at(1));
+        (0..FEWEST - 1).for_each(|_| pace.note(MILLI));
+        pace.turn(at(5000));
+        assert_eq!(pace.allowance(), UNKNOWN);
+        pace.note(20 * MILLI);
+        pace.turn(at(5001));
+        assert_eq!(pace.allowance(), Duration::from_millis(40));
+    }
+
+    #[test]
+    fn one_that_takes_longer_counts_at_once_and_is_forgotten_after_two_windows() {
+        let mut pace = Pace::new(FLOOR);
+        let window = |pace: &mut Pace, nanos: u64, end: u64| {
+            (0..FEWEST).for_each(|_| pace.note(nanos));
+            pace.turn(at(end));
+            pace.allowance()
+        };
+        assert_eq!(window(&mut pace, 1000, 2000), FLOOR);
+        pace.note(100 * MILLI);
+        pace.turn(at(2001));
+        assert_eq!(pace.allowance(), Duration::from_millis(200));
+        assert_eq!(window(&mut pace, 1000, 4000), Duration::from_millis(200));
+        assert_eq!(window(&mut pace, 1000, 6000), FLOOR);
+    }
+}
