@@ -544,7 +544,7 @@ impl Engine {
     }
 
     /// Asks for the fences that were put off and that ghosts still wait for: when the path is in trouble or has had its time, if
-    /// there is a better way; if there is none, when it has had several times as long.
+    /// there is a better way. If there is none, the attempt itself counts as lost in the end.
     fn ask_put_off(&mut self, now: Tick) {
         let ghosts = Arc::clone(self.ghosts.load());
         for mut unasked in std::mem::take(&mut self.unasked) {
@@ -556,8 +556,7 @@ impl Engine {
             }
             let patience = self.config.suspect_after;
             let is_due = age >= patience || !self.is_well(path, incarnation);
-            let asks_at_once = self.is_fenced(path, incarnation) || age >= patience * LOST_AFTER;
-            if asks_at_once || is_due && self.has_better(path, incarnation) {
+            if self.is_fenced(path, incarnation) || is_due && self.has_better(path, incarnation) {
                 self.evidence.push(Evidence::Unfenced { path, incarnation });
             } else {
                 self.unasked.push(unasked);

@@ -8,8 +8,8 @@ use mpio::sim::{LinkFault, LinkProfile, Options, Simulation};
 use mpio::{BlockCount, Cookie, Durability, Extent, Lba, NoPath, Request, Sharing, Tick};
 
 const MILLI: Duration = Duration::from_millis(1);
-/// Between two requests: 12,500 in a second.
-const GAP: Duration = Duration::from_micros(80);
+/// Between two requests: 4,000 in a second.
+const GAP: Duration = Duration::from_micros(250);
 /// There and back.
 const ROUND_TRIP: Duration = Duration::from_micros(100);
 const BLOCKS: u64 = 1 << 16;
@@ -44,7 +44,7 @@ impl Load {
         options.no_path = NoPath::hold(MILLI * 30_000);
         let sim = Simulation::new(&options).unwrap();
         let mut load = Self { sim, kind, next: 0, out: BTreeMap::new(), ended: Vec::new(), failed: 0 };
-        load.run(MILLI * 2500);
+        load.run(MILLI * 2100);
         load
     }
 

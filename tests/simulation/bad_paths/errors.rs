@@ -2,7 +2,7 @@
 
 use mpio::path::FenceSupport;
 use mpio::sim::LinkFault;
-use mpio::{EventKind, NoPath, Operation};
+use mpio::{EventKind, NoPath, Operation, Sharing};
 
 use super::{MILLI, links, slow};
 use crate::harness::{Harness, WRITE};
@@ -132,4 +132,22 @@ fn a_request_that_breaks_every_path_ends_after_the_retries_that_it_is_allowed() 
     let tries: u64 = harness.sim.status().paths.iter().map(|path| path.failed(mpio::Fate::Unknown)).sum();
     assert_eq!(tries, 4);
     harness.finish();
+}
+
+#[test]
+fn a_write_that_is_denied_when_it_is_late_goes_another_way() {
+    for sharing in [Sharing::Shared, Sharing::Exclusive] {
+        let mut options = links(2, FenceSupport::Proven);
+        (options.sharing, options.suspect_after) = (sharing, MILLI * 1000);
+        options.policy = std::sync::Arc::new(mpio::policy::Failover::new());
+        let mut harness = Harness::new(&options);
+        harness.sim.break_link(0, LinkFault::Denied);
+        harness.sim.set_latency(0, slow(MILLI * 300));
+        // Two that overlap: neither waits for the other.
+        harness.submit(0, WRITE, 1, 4, None);
+        harness.submit(1, WRITE, 2, 4, None);
+        harness.run(MILLI * 400);
+        assert_eq!((harness.completed, harness.failed), (2, 0), "{sharing:?}");
+        harness.finish();
+    }
 }

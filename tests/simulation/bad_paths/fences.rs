@@ -188,3 +188,20 @@ fn of_two_writes_the_one_that_was_submitted_when_the_other_was_late_is_what_stay
         }
     }
 }
+
+#[test]
+fn a_silent_link_is_fenced_for_what_waits_though_the_write_has_gone_another_way() {
+    let mut options = links(2, FenceSupport::Proven);
+    (options.sharing, options.suspect_after) = (Sharing::Exclusive, MILLI * 1000);
+    options.policy = std::sync::Arc::new(mpio::policy::Failover::new());
+    let mut harness = Harness::new(&options);
+    harness.run(MILLI);
+    harness.sim.break_link(0, LinkFault::Silent);
+    harness.submit(0, WRITE, 1, 4, None);
+    harness.run(MILLI * 120);
+    assert_eq!(harness.completed, 1);
+    harness.submit(1, WRITE, 1, 1, None);
+    harness.run(MILLI * 300);
+    assert_eq!((harness.completed, harness.failed), (2, 0));
+    harness.finish();
+}

@@ -57,15 +57,16 @@ fn what_a_leaving_path_could_not_flush_fails_the_next_flush_of_every_queue_once(
 
 #[test]
 fn a_flush_reaches_what_another_queue_has_not_yet_heard_to_be_written() {
-    let mut options = links(1, FenceSupport::Proven);
+    let mut options = links(1, FenceSupport::Assumed(MILLI * 5));
     options.links[0].cache = Some(CacheScope("one".to_owned()));
     let mut harness = Harness::new(&options);
     harness.run(MILLI);
     harness.sim.lose(0, 1);
-    harness.submit(0, WRITE, 20, 1, None);
+    harness.submit(0, Operation::Read, 20, 1, None);
     harness.sim.step(harness.sim.now().after(MILLI));
+    harness.sim.set_latency(0, (MILLI, MILLI));
     harness.submit(1, WRITE, 1, 8, None);
-    harness.run(MILLI / 50);
+    harness.run(MILLI + MILLI / 2);
     // The device has it, and its queue does not look for the answer.
     harness.sim.pause_queue(1);
     harness.sim.rename_cache(0, CacheScope("other".to_owned()));

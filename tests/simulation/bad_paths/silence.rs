@@ -2,7 +2,7 @@
 
 use mpio::path::FenceSupport;
 use mpio::sim::LinkFault;
-use mpio::{NoPath, Operation};
+use mpio::{NoPath, Operation, Sharing};
 
 use super::{MILLI, links, slow};
 use crate::harness::{Harness, WRITE};
@@ -16,7 +16,7 @@ fn silent_links_hold_nothing_that_a_healthy_one_needs() {
         for link in 0..3 {
             harness.sim.break_link(link, fault);
         }
-        let counts = harness.flood(Operation::Read, 20, MILLI * 50);
+        let counts = harness.flood(Operation::Read, 12, MILLI * 50);
         let late = &counts[4..];
         assert!(late.iter().all(|&count| count > 100), "{fault:?}: {counts:?}");
         harness.finish();
@@ -66,10 +66,13 @@ fn what_is_slow_everywhere_fails_nothing() {
 fn a_preferred_link_that_is_silent_or_half_dead_does_not_keep_the_others_from_work() {
     for fault in [LinkFault::Silent, LinkFault::Stuck, LinkFault::HalfDead] {
         let mut options = links(2, FenceSupport::Proven);
-        options.policy = std::sync::Arc::new(mpio::policy::Failover::new());
+        (options.depth, options.policy) = (16, std::sync::Arc::new(mpio::policy::Failover::new()));
+        for link in &mut options.links {
+            link.depth = 16;
+        }
         let mut harness = Harness::new(&options);
         harness.sim.break_link(0, fault);
-        let counts = harness.flood(Operation::Read, 20, MILLI * 50);
+        let counts = harness.flood(Operation::Read, 12, MILLI * 50);
         let late = &counts[4..];
         assert!(late.iter().all(|&count| count > 100), "{fault:?}: {counts:?}");
         harness.finish();
@@ -123,5 +126,40 @@ fn writes_behind_one_that_is_lost_leave_room_for_others() {
     }
     harness.run(MILLI * 200);
     assert_eq!(harness.failed, 2);
+    harness.finish();
+}
+
+#[test]
+fn a_write_that_one_host_alone_writes_ends_though_every_link_takes_longer_than_it_is_given() {
+    let mut options = links(2, FenceSupport::Answered);
+    options.sharing = Sharing::Exclusive;
+    let mut harness = Harness::new(&options);
+    for link in 0..2 {
+        harness.sim.set_latency(link, slow(MILLI * 120));
+    }
+    harness.submit(0, WRITE, 1, 1, None);
+    harness.run(MILLI * 200);
+    assert_eq!((harness.completed, harness.failed), (1, 0), "a late answer is an answer");
+    harness.finish();
+}
+
+#[test]
+fn the_places_of_reads_that_a_link_has_lost_are_had_again() {
+    let mut options = links(2, FenceSupport::Proven);
+    for link in &mut options.links {
+        link.depth = 8;
+    }
+    let mut harness = Harness::new(&options);
+    harness.sim.lose(0, 4);
+    for block in 0..40 {
+        harness.submit(0, Operation::Read, block, 1, None);
+        harness.run(MILLI);
+    }
+    harness.run(MILLI * 500);
+    harness.sim.break_link(1, LinkFault::Dead);
+    harness.submit(0, Operation::Read, 1, 1, None);
+    harness.submit(0, Operation::Read, 2, 1, None);
+    harness.run(MILLI * 100);
+    assert_eq!((harness.completed, harness.failed), (42, 0));
     harness.finish();
 }
