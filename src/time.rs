@@ -39,6 +39,12 @@ impl Tick {
         Self(self.0.saturating_add(nanos(span)))
     }
 
+    /// So many nanoseconds later.
+    #[inline]
+    pub(crate) const fn after_nanos(self, nanos: u64) -> Self {
+        Self(self.0.saturating_add(nanos))
+    }
+
     /// How long ago `earlier` was; zero if it lies ahead.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.nanos_since(earlier))

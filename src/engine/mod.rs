@@ -45,7 +45,7 @@ use crate::error::{Cause, Error, Fate};
 use crate::io::{Completion, Cookie, Memory, Operation, PathId, Rejected, Request};
 use crate::path::{AttemptId, Incarnation, QueueIndex};
 use crate::policy::{Candidates, MAX_PATHS, Observation};
-use crate::time::Tick;
+use crate::time::{Tick, nanos};
 use ghosts::{GhostWatch, LateWrite, Resent};
 use request::{AttemptSlot, Exposed, Holding, NOBODY, Origin, Progress, RequestSlot, State, Survey};
 use routes::{Routes, bit, slots};
@@ -128,6 +128,8 @@ struct Parked {
 
 pub(crate) struct Engine {
     config: Config,
+    /// [`Config::suspect_after`] in ns.
+    patience: u64,
     common: Arc<Common>,
     ghosts: GhostWatch,
     routes: Routes,
@@ -179,6 +181,7 @@ impl Engine {
         Self {
             ghosts: common.ghosts.watch(),
             config,
+            patience: nanos(config.suspect_after),
             common,
             routes: Routes::new(config.late_after),
             phase: Phase::Open,

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::time::Tick;
+use crate::time::{Tick, nanos};
 
 /// Shortest time that a window lasts, and fewest reads and writes in it.
 const WINDOW: Duration = Duration::from_secs(1);
@@ -27,12 +27,16 @@ pub(super) struct Pace {
     /// Nothing is late before.
     floor: Duration,
     allowance: Duration,
+    /// The same, in ns.
+    nanos: u64,
 }
 
 impl Pace {
     /// Of a path of which nothing is known. Nothing is late there before `floor`.
     pub(super) fn new(floor: Duration) -> Self {
-        Self { longest: 0, before: 0, count: 0, began: Tick::ZERO, floor, allowance: floor.max(UNKNOWN) }
+        let allowance = floor.max(UNKNOWN);
+        let nanos = nanos(allowance);
+        Self { longest: 0, before: 0, count: 0, began: Tick::ZERO, floor, allowance, nanos }
     }
 
     /// A read or a write has taken so long.
@@ -44,10 +48,10 @@ impl Pace {
         }
     }
 
-    /// The age from which on a read or a write is late.
+    /// The age from which on a read or a write is late, in ns.
     #[inline]
-    pub(super) const fn allowance(&self) -> Duration {
-        self.allowance
+    pub(super) const fn allowance(&self) -> u64 {
+        self.nanos
     }
 
     /// Reckons it anew.
@@ -58,6 +62,7 @@ impl Pace {
         if self.before > 0 {
             let longest = Duration::from_nanos(self.before.max(self.longest));
             self.allowance = longest.saturating_mul(TIMES).max(self.floor);
+            self.nanos = nanos(self.allowance);
         }
     }
 }
@@ -79,10 +84,10 @@ mod tests {
         pace.turn(at(1));
         (0..FEWEST - 1).for_each(|_| pace.note(MILLI));
         pace.turn(at(5000));
-        assert_eq!(pace.allowance(), UNKNOWN);
+        assert_eq!(pace.allowance, UNKNOWN);
         pace.note(20 * MILLI);
         pace.turn(at(5001));
-        assert_eq!(pace.allowance(), Duration::from_millis(40));
+        assert_eq!(pace.allowance(), 40 * MILLI);
     }
 
     #[test]
@@ -91,12 +96,12 @@ mod tests {
         let window = |pace: &mut Pace, nanos: u64, end: u64| {
             (0..FEWEST).for_each(|_| pace.note(nanos));
             pace.turn(at(end));
-            pace.allowance()
+            pace.allowance
         };
         assert_eq!(window(&mut pace, 1000, 2000), FLOOR);
         pace.note(100 * MILLI);
         pace.turn(at(2001));
-        assert_eq!(pace.allowance(), Duration::from_millis(200));
+        assert_eq!(pace.allowance, Duration::from_millis(200));
         assert_eq!(window(&mut pace, 1000, 4000), Duration::from_millis(200));
         assert_eq!(window(&mut pace, 1000, 6000), FLOOR);
     }

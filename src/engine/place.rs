@@ -221,15 +221,15 @@ impl Engine {
             self.attempts.grow(AttemptSlot::empty);
         }
         let Some((key, attempt)) = self.attempts.insert() else { return Placed::NoRoom };
-        let mut allowance = self.config.suspect_after;
+        let mut allowance = self.patience;
         if operation.has_data() {
             allowance = allowance.min(self.routes.allowance(slot));
         }
-        let mut due = now.after(allowance);
+        let mut due = now.after_nanos(allowance);
         *attempt = AttemptSlot::new(index, request.attempts, lean, incarnation, cache, (now, due));
         if request.is_eventful() {
             attempt.patience = request.patience();
-            let late = now.after(allowance * (1 << attempt.patience));
+            let late = now.after_nanos(allowance.saturating_mul(1 << attempt.patience));
             due = late.min(self.config.limit(now, attempt.patience));
             attempt.due = due;
         }

@@ -244,8 +244,10 @@ impl Routes {
     /// Attempts over earlier connections that take room from the present one.
     #[inline]
     fn excess(&self, slot: usize) -> u32 {
-        let depth = self.table[slot].depth;
-        self.standing[slot].earlier.saturating_sub(depth.saturating_mul(MOST_EARLIER))
+        match self.standing[slot].earlier {
+            0 => 0,
+            earlier => earlier.saturating_sub(self.table[slot].depth.saturating_mul(MOST_EARLIER)),
+        }
     }
 
     /// An attempt is late, or nobody waits for it any more.
@@ -274,9 +276,9 @@ impl Routes {
         self.paces[slot].note(nanos);
     }
 
-    /// The age from which on a read or a write there is late.
+    /// The age from which on a read or a write there is late, in ns.
     #[inline]
-    pub(super) fn allowance(&self, slot: usize) -> Duration {
+    pub(super) fn allowance(&self, slot: usize) -> u64 {
         self.paces[slot].allowance()
     }
 
