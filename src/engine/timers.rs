@@ -126,12 +126,12 @@ impl Engine {
         self.rerouted = false;
     }
 
-    /// An attempt for which nobody waits is lost when it has no answer for long enough: its connection is ended, since its place
-    /// on the path would be lost otherwise.
+    /// An attempt for which nobody waits is lost when it has no answer for long enough: its connection, which may be over already,
+    /// is fenced, since its memory and its place on the path would be lost otherwise.
     fn see_whether_lost(&mut self, now: Tick, index: u32) {
         let Some(attempt) = self.attempts.at_mut(index) else { return };
         let (slot, incarnation) = (usize::from(attempt.slot), attempt.incarnation);
-        if attempt.unfenced || self.routes.standing(slot).incarnation != incarnation {
+        if attempt.unfenced || incarnation <= self.routes.standing(slot).fenced {
             return;
         }
         let due = attempt.started.after(self.config.suspect_after * LOST_AFTER);

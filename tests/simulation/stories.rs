@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use mpio::path::FenceSupport;
+use mpio::path::{AccessState, CacheScope, FenceSupport};
 use mpio::sim::{LinkFault, LinkProfile, Options};
 use mpio::{Error, Fate, Health, NoPath, Operation};
 
-use crate::harness::{Harness, WRITE};
+use crate::harness::{Harness, Step, WRITE};
 
 const MILLI: Duration = Duration::from_millis(1);
 
@@ -190,4 +190,31 @@ fn a_link_that_was_lost_with_writes_out_is_fenced_and_comes_back_when_restored()
         assert_eq!(harness.sim.status().paths[0].health, Health::Up, "seed {seed}");
         harness.finish();
     }
+}
+
+/// Found by the property tests: a queue whose path has connected anew for another reason had a read there that was lost.
+#[test]
+fn the_memory_of_a_cancelled_read_comes_back_though_it_was_lost_over_a_connection_that_is_over() {
+    let mut links = Vec::new();
+    for depth in [6, 6, 1, 1] {
+        let mut profile = LinkProfile::default();
+        (profile.cache, profile.depth) = (Some(CacheScope("cache 0".to_owned())), depth);
+        links.push(profile);
+    }
+    let mut options = Options::new(links);
+    options.seed = 2_391_642_386_874_124_158;
+    let mut harness = Harness::new(&options);
+    let submit = |queue, operation| Step::Submit { queue, operation, start: 0, blocks: 1, deadline: None };
+    let read = |queue| submit(queue, Operation::Read);
+    let mut steps = vec![read(0), read(0), submit(0, Operation::Discard)];
+    steps.push(Step::Access(2, AccessState::Transitioning));
+    steps.extend((0..7).map(|_| read(0)));
+    steps.extend([Step::Remove(2), read(0), Step::Lose(1, 1), read(0)]);
+    steps.extend([Step::Run(Duration::from_micros(148)), Step::Access(0, AccessState::Optimized)]);
+    steps.extend([Step::Run(Duration::ZERO), read(1), Step::Cancel(0), read(1), read(0)]);
+    steps.extend([Step::Break(4, LinkFault::Crash), Step::Run(Duration::from_micros(5)), Step::Cancel(11)]);
+    for step in &steps {
+        harness.carry_out(step);
+    }
+    harness.finish();
 }
