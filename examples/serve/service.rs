@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use mpio::frontend::fuse::{self, Buffers, Ended, Server};
-use mpio::{Dispatcher, Error, NoPath, QueueIndex, Tick, Volume};
+use mpio::{Dispatcher, Error, Health, NoPath, QueueIndex, Tick, Volume};
 
 use crate::claim::Board;
 use crate::clients;
@@ -215,7 +215,11 @@ fn introduce(volume: &Volume, options: &Options, log: &Log) {
     let (blocks, size) = (geometry.capacity(), geometry.block_size());
     log.line(format!("the volume has {blocks} blocks of {size} bytes, policy {policy}, paths:"));
     for path in volume.status().paths {
-        log.line(format!("{} ({}): {}, fence {}", path.id, path.name, path.access, path.fence));
+        let (id, name) = (path.id, path.name);
+        log.line(match path.health {
+            Health::Down => format!("{id} ({name}): not reached so far; it joins when it can be"),
+            Health::Up | Health::Suspect => format!("{id} ({name}): {}, fence {}", path.access, path.fence),
+        });
     }
 }
 

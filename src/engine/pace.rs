@@ -12,6 +12,9 @@ const WINDOW: Duration = Duration::from_secs(1);
 const FEWEST: u32 = 64;
 /// So many times the longest is late.
 const TIMES: u32 = 2;
+/// An answer counts for no more than so many times what was late when it came: one that a stall has held up for seconds says
+/// nothing of what is usual, and a path that has become slow is known after a few scans all the same.
+const GROWTH: u64 = 2;
 /// What is late where too little is known to say better.
 const UNKNOWN: Duration = Duration::from_millis(100);
 
@@ -44,7 +47,8 @@ impl Pace {
     pub(super) const fn note(&mut self, nanos: u64) {
         self.count = self.count.saturating_add(1);
         if nanos > self.longest {
-            self.longest = nanos;
+            let most = self.nanos.saturating_mul(GROWTH);
+            self.longest = if nanos < most { nanos } else { most };
         }
     }
 
@@ -99,10 +103,25 @@ mod tests {
             pace.allowance
         };
         assert_eq!(window(&mut pace, 1000, 2000), FLOOR);
-        pace.note(100 * MILLI);
+        pace.note(5 * MILLI);
         pace.turn(at(2001));
-        assert_eq!(pace.allowance, Duration::from_millis(200));
-        assert_eq!(window(&mut pace, 1000, 4000), Duration::from_millis(200));
+        assert_eq!(pace.allowance, Duration::from_millis(10));
+        assert_eq!(window(&mut pace, 1000, 4000), Duration::from_millis(10));
         assert_eq!(window(&mut pace, 1000, 6000), FLOOR);
+    }
+
+    #[test]
+    fn what_a_stall_has_held_up_says_little_and_a_path_that_has_become_slow_is_soon_known() {
+        let mut pace = Pace::new(FLOOR);
+        (0..FEWEST).for_each(|_| pace.note(1000));
+        pace.turn(at(2000));
+        (0..20).for_each(|_| pace.note(3000 * MILLI));
+        pace.turn(at(2001));
+        assert_eq!(pace.allowance, FLOOR * 4);
+        for scan in 0..3 {
+            pace.note(100 * MILLI);
+            pace.turn(at(2002 + scan));
+        }
+        assert_eq!(pace.allowance, Duration::from_millis(200));
     }
 }
