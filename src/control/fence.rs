@@ -91,6 +91,8 @@ impl Supervisor {
         let news = incarnation > fences.wanted;
         fences.wanted = fences.wanted.max(incarnation);
         fences.since.get_or_insert(now);
+        // All that is wanted at once: a fence that failed for a later connection is not forgotten over an earlier one.
+        let incarnation = fences.wanted;
         if incarnation <= fences.begun {
             return;
         }
@@ -374,6 +376,23 @@ mod tests {
         let lost = Evidence::NotConnected { path, incarnation: first, cause: Cause::NotConnected };
         supervisor.evidence(NOW, QUEUE, lost);
         assert!(supervisor.connected(NOW, path, first.next(), Ok(description)));
+    }
+
+    #[test]
+    fn a_fence_that_failed_is_not_forgotten_over_one_of_an_earlier_connection() {
+        let (mut supervisor, path) = supervisor();
+        let first = Incarnation::NONE.next();
+        let second = first.next();
+        let lost = Evidence::NotConnected { path, incarnation: first, cause: Cause::NotConnected };
+        supervisor.evidence(NOW, QUEUE, lost);
+        let description = supervisor.member(path).unwrap().description.clone();
+        assert!(supervisor.connected(NOW, path, second, Ok(description)));
+        supervisor.evidence(NOW, QUEUE, Evidence::Unfenced { path, incarnation: second });
+        let news = News::FenceFailed { through: second, cause: Cause::NotConnected };
+        supervisor.report(NOW, &ControlReport { path, incarnation: second, news });
+        let _ = actions(&mut supervisor);
+        supervisor.evidence(NOW, QUEUE, Evidence::Unfenced { path, incarnation: first });
+        assert_eq!(actions(&mut supervisor), [Action::Fence { path, through: second }]);
     }
 
     #[test]
