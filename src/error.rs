@@ -270,9 +270,15 @@ impl Error {
         Self::Unreachable { path: path.into(), problem: problem.into() }
     }
 
-    /// Whether what it says of a path may come right by itself.
-    pub(crate) const fn may_pass(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::Os { .. })
+    /// Whether what it says of a path may come right by itself. A right that is missing, and a name that is wrong, do not.
+    pub(crate) fn may_pass(&self) -> bool {
+        const LASTING: [i32; 6] =
+            [libc::EACCES, libc::EPERM, libc::EROFS, libc::ENOTDIR, libc::ELOOP, libc::ENAMETOOLONG];
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Os { source, .. } => source.raw_os_error().is_none_or(|errno| !LASTING.contains(&errno)),
+            _ => false,
+        }
     }
 
     pub(crate) fn path(path: impl Into<String>, problem: impl Into<String>) -> Self {
@@ -431,6 +437,19 @@ pub enum Cause {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_missing_may_come_and_what_is_forbidden_or_wrong_stays() {
+        let os = |errno| Error::os("opening", io::Error::from_raw_os_error(errno));
+        for errno in [libc::ENOENT, libc::ENXIO, libc::ENODEV, libc::EIO, libc::ENOLINK, libc::ETIMEDOUT] {
+            assert!(os(errno).may_pass(), "{errno}");
+        }
+        assert!(Error::unreachable("a", "no cable").may_pass());
+        for errno in [libc::EACCES, libc::EPERM, libc::EROFS, libc::ENOTDIR] {
+            assert!(!os(errno).may_pass(), "{errno}");
+        }
+        assert!(!Error::path("a", "is mounted").may_pass());
+    }
 
     #[test]
     fn an_io_error_has_the_errno_of_a_kernel_device() {

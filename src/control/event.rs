@@ -44,8 +44,7 @@ pub enum EventKind {
     Fenced(FenceGrade),
     /// The path could not make sure that earlier writes take no effect any more; it is asked again.
     FenceFailed(Cause),
-    /// The path has not answered for so long whether earlier writes may still take effect; what waits for that goes on
-    /// waiting.
+    /// Writes of unknown fate have waited for so long until it is known that they can no longer take effect, and go on waiting.
     FenceOverdue(Duration),
     /// Writes of unknown fate wait on this path, which cannot be fenced: until the device answers.
     Unfenced,

@@ -25,10 +25,10 @@ pub(super) struct Fences {
     begun: Incarnation,
     /// Somebody says that nothing of connections up to this one can take effect once the queues have left them.
     vouched: Incarnation,
-    /// Since when something waits.
-    since: Option<Tick>,
-    /// The question to the path's own fence that has no answer yet.
-    asked: Option<Asked>,
+    /// Since when something waits, and when that is told (again).
+    waiting: Option<Waiting>,
+    /// Whether the path was asked for its own fence and has not answered.
+    asked: bool,
     /// When a fence that failed is asked for again.
     again: Option<Tick>,
     /// Times that it failed in a row.
@@ -47,17 +47,16 @@ struct Quiet {
     grade: FenceGrade,
 }
 
-/// When a fence was asked for, and when it is overdue (again).
 #[derive(Clone, Copy, Debug)]
-struct Asked {
-    at: Tick,
+struct Waiting {
+    since: Tick,
     overdue: Tick,
 }
 
 impl Fences {
     /// Since when something waits for a fence.
-    pub(super) const fn waiting_since(&self) -> Option<Tick> {
-        self.since
+    pub(super) fn waiting_since(&self) -> Option<Tick> {
+        self.waiting.map(|waiting| waiting.since)
     }
 
     /// The path is fenced otherwise from now on. What was sent over the connections up to `through` is not for that.
@@ -72,13 +71,14 @@ impl Fences {
     /// When there is something to do next.
     pub(super) fn due(&self) -> Option<Tick> {
         let quiet = self.quiet.front().map(|quiet| quiet.end);
-        [quiet, self.again, self.asked.map(|asked| asked.overdue)].into_iter().flatten().min()
+        [quiet, self.again, self.waiting.map(|waiting| waiting.overdue)].into_iter().flatten().min()
     }
 }
 
 impl Supervisor {
     /// A write waits until nothing of `incarnation` can land any more.
     pub(super) fn needs_fence(&mut self, now: Tick, path: PathId, incarnation: Incarnation) {
+        let patience = self.config.probe_timeout;
         let Some(member) = self.member(path) else {
             // The path is gone, and with it every connection: only its ghosts are left, and they stay.
             return;
@@ -90,7 +90,7 @@ impl Supervisor {
         }
         let news = incarnation > fences.wanted;
         fences.wanted = fences.wanted.max(incarnation);
-        fences.since.get_or_insert(now);
+        fences.waiting.get_or_insert(Waiting { since: now, overdue: now.after(patience) });
         // All that is wanted at once: a fence that failed for a later connection is not forgotten over an earlier one.
         let incarnation = fences.wanted;
         if incarnation <= fences.begun {
@@ -103,7 +103,7 @@ impl Supervisor {
                 }
             }
             FenceSupport::Proven => {
-                self.ask_fence(now, path, incarnation);
+                self.ask_fence(path, incarnation);
                 self.end_connection(now, path, incarnation, "writes of unknown fate are being fenced");
             }
             FenceSupport::Resend => {
@@ -157,12 +157,10 @@ impl Supervisor {
         }
     }
 
-    fn ask_fence(&mut self, now: Tick, path: PathId, through: Incarnation) {
-        let patience = self.config.probe_timeout;
+    fn ask_fence(&mut self, path: PathId, through: Incarnation) {
         let Some(member) = self.member(path) else { return };
-        member.fences.begun = through;
-        member.fences.again = None;
-        member.fences.asked = Some(Asked { at: now, overdue: now.after(patience) });
+        let fences = &mut member.fences;
+        (fences.begun, fences.asked, fences.again) = (through, true, None);
         self.actions.push_back(Action::Fence { path, through });
     }
 
@@ -180,12 +178,12 @@ impl Supervisor {
         let base = self.config.probe_interval;
         let Some(member) = self.member(path) else { return };
         let fences = &mut member.fences;
-        if fences.begun != through || fences.done >= through || fences.asked.is_none() {
+        if fences.begun != through || fences.done >= through || !fences.asked {
             return;
         }
         let is_first = fences.failures == 0;
         fences.failures = fences.failures.saturating_add(1);
-        (fences.begun, fences.asked) = (fences.done, None);
+        (fences.begun, fences.asked) = (fences.done, false);
         fences.again = Some(now.after(base.saturating_mul(1 << (fences.failures - 1).min(4))));
         if is_first {
             self.say(now, Some(path), EventKind::FenceFailed(cause));
@@ -206,15 +204,20 @@ impl Supervisor {
         self.remind_of_fence(now, path);
     }
 
-    /// Says that a fence is overdue and asks for it once more: the question may have been lost.
+    /// Says for how long something has waited for a fence, each time that it has waited twice as long. A path that was asked is
+    /// asked once more: the question may have been lost.
     fn remind_of_fence(&mut self, now: Tick, path: PathId) {
         let Some(member) = self.member(path) else { return };
-        let through = member.fences.begun;
-        let Some(asked) = member.fences.asked.as_mut().filter(|asked| asked.overdue <= now) else { return };
-        let age = now.since(asked.at);
-        asked.overdue = now.after(age);
+        let Fences { begun, asked, .. } = member.fences;
+        let Some(waiting) = member.fences.waiting.as_mut().filter(|waiting| waiting.overdue <= now) else {
+            return;
+        };
+        let age = now.since(waiting.since);
+        waiting.overdue = now.after(age);
         self.say(now, Some(path), EventKind::FenceOverdue(age));
-        self.actions.push_back(Action::Fence { path, through });
+        if asked {
+            self.actions.push_back(Action::Fence { path, through: begun });
+        }
     }
 
     /// Asks again for a fence that failed, without waiting for the pause to end.
@@ -279,10 +282,10 @@ impl Supervisor {
         }
         fences.done = through;
         if through >= fences.begun {
-            (fences.asked, fences.failures) = (None, 0);
+            (fences.asked, fences.failures) = (false, 0);
         }
         if through >= fences.wanted {
-            fences.since = None;
+            fences.waiting = None;
         }
         self.lay_ghosts(path, through);
         self.say(now, Some(path), EventKind::Fenced(grade));

@@ -7,7 +7,7 @@ use crate::path::{AccessState, Description, Incarnation};
 use crate::time::Tick;
 
 use super::EventKind;
-use super::member::{Acquaintance, Former, Inferred, Leaving, Linked, Member, Task};
+use super::member::{EverConnected, Former, Inferred, Leaving, Linked, Member, Task};
 use super::supervisor::{Action, Supervisor};
 
 /// Times [`Config::probe_timeout`](super::Config) that the last path may take to answer a probe before it counts as down.
@@ -28,7 +28,7 @@ impl Supervisor {
         self.say(now, Some(path), why);
         self.touch();
         self.probe(now, path);
-        self.call_on_reserves(now, path);
+        self.look_at_others(now, path);
     }
 
     /// An attempt takes longer than is usual: the path is asked whether it works, and that it does ends what queues hold against
@@ -80,7 +80,7 @@ impl Supervisor {
             self.say(now, Some(path), EventKind::Access(state));
             self.touch();
             if !state.is_active() {
-                self.call_on_reserves(now, path);
+                self.look_at_others(now, path);
             }
         }
     }
@@ -166,7 +166,7 @@ impl Supervisor {
 
     fn reconnected(&mut self, now: Tick, path: PathId, description: Description, scope: Option<u8>) {
         let Some(member) = self.member(path) else { return };
-        (member.linked, member.acquaintance) = (Linked::Yes, Acquaintance::Made);
+        (member.linked, member.ever_connected) = (Linked::Yes, EverConnected::Yes);
         member.hindrance.clear();
         (member.access, member.access_inferred) = (description.access, Inferred::No);
         if let Some(before) = member.scope.filter(|_| member.scope != scope) {
@@ -198,7 +198,7 @@ impl Supervisor {
             self.say(now, Some(path), EventKind::Access(state));
             self.touch();
             if !state.is_active() {
-                self.call_on_reserves(now, path);
+                self.look_at_others(now, path);
             }
         }
     }
@@ -394,7 +394,7 @@ impl Supervisor {
     }
 
     /// Where no path is up any more, those that were held back are looked at again at once.
-    pub(super) fn call_on_reserves(&mut self, now: Tick, path: PathId) {
+    pub(super) fn look_at_others(&mut self, now: Tick, path: PathId) {
         if self.has_other(path) {
             return;
         }
@@ -420,7 +420,7 @@ impl Supervisor {
         member.health = Health::Down;
         self.say(now, Some(path), EventKind::Down(reason));
         self.touch();
-        self.call_on_reserves(now, path);
+        self.look_at_others(now, path);
     }
 
     /// One more failure in a row: looks again after a pause.

@@ -48,9 +48,9 @@ pub(super) enum Linked {
 
 /// Whether it ever connected: before that nothing is known of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Acquaintance {
-    None,
-    Made,
+pub(super) enum EverConnected {
+    No,
+    Yes,
 }
 
 #[derive(Debug)]
@@ -77,7 +77,7 @@ pub(super) struct Member {
     pub(super) falls: u32,
     pub(super) fell_at: Option<Tick>,
     pub(super) linked: Linked,
-    pub(super) acquaintance: Acquaintance,
+    pub(super) ever_connected: EverConnected,
     /// Why the last try to connect failed.
     pub(super) hindrance: String,
     /// Tries that failed in a row.
@@ -154,7 +154,7 @@ impl Member {
             falls: 0,
             fell_at: None,
             linked: Linked::Yes,
-            acquaintance: Acquaintance::Made,
+            ever_connected: EverConnected::Yes,
             hindrance: String::new(),
             failures: 0,
             last_up: now,

@@ -8,7 +8,7 @@ use crate::policy::MAX_PATHS;
 use crate::time::Tick;
 
 use super::admission::{Promise, Voucher, fits, kin, sane, unchanged};
-use super::member::{Acquaintance, Leaving, Linked, Member, Over};
+use super::member::{EverConnected, Leaving, Linked, Member, Over};
 use super::supervisor::{Action, Supervisor};
 use super::{EventKind, Terms};
 
@@ -48,7 +48,7 @@ impl Supervisor {
         let Promise { geometry, limits } = self.config.promise;
         let unknown = Description::new(Identity::none(), geometry, limits);
         let mut member = Member::new(id, name, terms, unknown, now);
-        (member.acquaintance, member.health, member.linked) = (Acquaintance::None, Health::Down, Linked::No);
+        (member.ever_connected, member.health, member.linked) = (EverConnected::No, Health::Down, Linked::No);
         member.incarnation = member.incarnation.next();
         member.next_try = now.after(self.config.probe_interval);
         self.admit_member(now, member);
@@ -86,7 +86,7 @@ impl Supervisor {
         fits(name, description, &self.config.promise)?;
         let mut alone = true;
         let is_another =
-            |other: &&Member| Some(other.id) != except && other.acquaintance == Acquaintance::Made;
+            |other: &&Member| Some(other.id) != except && other.ever_connected == EverConnected::Yes;
         for other in self.members.iter().flatten().filter(is_another) {
             alone = false;
             // Whoever vouches for the one path vouches for both.
@@ -97,7 +97,7 @@ impl Supervisor {
             kin(name, description, &other.name, (&other.description, node), voucher)?;
         }
         let is_known =
-            |member: &Member| Some(member.id) == except && member.acquaintance == Acquaintance::Made;
+            |member: &Member| Some(member.id) == except && member.ever_connected == EverConnected::Yes;
         let is_new = !self.members.iter().flatten().any(is_known);
         match &self.last_to_leave {
             Some((former, left)) if alone && is_new => {
@@ -136,7 +136,7 @@ impl Supervisor {
         member.let_go = idle;
         self.say(now, Some(path), EventKind::Leaving);
         self.touch();
-        self.call_on_reserves(now, path);
+        self.look_at_others(now, path);
         self.close_if_free(now, path);
         Ok(())
     }
@@ -170,7 +170,7 @@ impl Supervisor {
         self.forsake_caches(path);
         self.actions.push_back(Action::Close { path });
         self.say(now, Some(path), EventKind::Removed);
-        if let Some(Member { name, mut description, acquaintance: Acquaintance::Made, .. }) =
+        if let Some(Member { name, mut description, ever_connected: EverConnected::Yes, .. }) =
             self.members[path.slot()].take()
         {
             // It may come back the same way.

@@ -17,7 +17,7 @@ impl Engine {
     /// Takes over a new snapshot.
     pub(crate) fn apply(&mut self, now: Tick, snapshot: &Snapshot, completions: &mut Vec<Completion>) {
         (self.phase, self.no_path) = (snapshot.phase, snapshot.no_path);
-        self.see_light();
+        self.end_outage_if_idle();
         for slot in 0..MAX_PATHS {
             match &snapshot.routes[slot] {
                 Some(route) => {
@@ -28,16 +28,16 @@ impl Engine {
                 None => self.routes.forget(slot),
             }
         }
-        self.see_light();
+        self.end_outage_if_idle();
         (self.parked.recheck, self.rerouted) = (true, true);
         // Attempts on a path that is down now may have another way; requests that are held may be due.
         self.scan_by(now);
     }
 
     /// Where there is a path and nothing waits for one, a time without any is over.
-    fn see_light(&mut self) {
+    fn end_outage_if_idle(&mut self) {
         if self.routes.best() != 0 && self.requests.len() == 0 {
-            self.dark_since = None;
+            self.no_path_since = None;
         }
     }
 

@@ -13,10 +13,12 @@ mod apply;
 mod counters;
 mod evidence;
 mod ghosts;
+mod late;
 mod marks;
 mod outcome;
 mod pace;
 mod place;
+mod put_off;
 mod request;
 mod routes;
 mod seat;
@@ -47,6 +49,7 @@ use crate::path::{AttemptId, Incarnation, QueueIndex};
 use crate::policy::{Candidates, MAX_PATHS, Observation};
 use crate::time::{Tick, nanos};
 use ghosts::{GhostWatch, LateWrite, Resent};
+use put_off::Unasked;
 use request::{AttemptSlot, Exposed, Holding, NOBODY, Origin, Progress, RequestSlot, State, Survey};
 use routes::{Routes, bit, slots};
 use slab::{Key, Slab};
@@ -101,15 +104,6 @@ pub(crate) struct Cancel {
     pub(crate) attempt: AttemptId,
 }
 
-/// A connection whose fence is put off: to fence it is to end it, and it may still answer by itself.
-#[derive(Clone, Copy, Debug)]
-struct Unasked {
-    path: PathId,
-    incarnation: Incarnation,
-    /// Since when: the first scan that finds it.
-    since: Option<Tick>,
-}
-
 /// Whether the lists of requests hold some that have ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lists {
@@ -149,7 +143,7 @@ pub(crate) struct Engine {
     /// Requests without any path, and their bytes.
     held: (u32, u64),
     /// Since when no path at all could be used, `None` again when something has succeeded.
-    dark_since: Option<Tick>,
+    no_path_since: Option<Tick>,
     next_scan: Option<Tick>,
     last_scan: Tick,
     evidence: Vec<Evidence>,
@@ -195,7 +189,7 @@ impl Engine {
             parked: Parked { list: Vec::with_capacity(depth), recheck: false, wants_room: false },
             rerouted: false,
             held: (0, 0),
-            dark_since: None,
+            no_path_since: None,
             next_scan: None,
             last_scan: Tick::ZERO,
             evidence: Vec::with_capacity(64),
@@ -331,7 +325,7 @@ impl Engine {
     fn finish(&mut self, index: u32, result: Result<(), Error>, completions: &mut Vec<Completion>) {
         let Some(request) = self.requests.at_mut(index) else { return };
         if request.is_eventful() {
-            self.end_of_story(index, result.is_ok());
+            self.finish_eventful(index, result.is_ok());
         }
         let Some(request) = self.requests.at_mut(index) else { return };
         let (cookie, origin, scope) = (request.cookie, request.origin, request.scope());
@@ -350,7 +344,7 @@ impl Engine {
 
     /// What befell a request is over: nothing waits for its end any more.
     #[cold]
-    fn end_of_story(&mut self, index: u32, is_ok: bool) {
+    fn finish_eventful(&mut self, index: u32, is_ok: bool) {
         let (Some(key), Some(request)) = (self.requests.key(index), self.requests.at_mut(index)) else {
             return;
         };
@@ -426,7 +420,7 @@ impl Engine {
                 self.strays.hold(place);
             }
             attempt.progress = Progress::Abandoned;
-            self.routes.grows_stale(attempt);
+            self.routes.mark_stale(attempt);
             attempt.request = NOBODY;
             self.cancels.push(Cancel {
                 slot: attempt.slot.into(),
@@ -527,66 +521,6 @@ impl Engine {
             self.ask_fence(ghost.path, ghost.incarnation, ghost.attempt);
         }
         self.haunts.append(&mut ghosts);
-    }
-
-    /// Has a connection fenced; where its path may still answer, after a while.
-    fn ask_fence(&mut self, path: PathId, incarnation: Incarnation, attempt: Option<AttemptId>) {
-        if attempt.is_some() {
-            return self.put_off(path, incarnation);
-        }
-        self.evidence.push(Evidence::Unfenced { path, incarnation });
-    }
-
-    fn put_off(&mut self, path: PathId, incarnation: Incarnation) {
-        let is_it = |unasked: &Unasked| unasked.path == path && unasked.incarnation == incarnation;
-        if !self.unasked.iter().any(is_it) {
-            self.unasked.push(Unasked { path, incarnation, since: None });
-            // At the next occasion.
-            self.scan_by(self.last_scan);
-        }
-    }
-
-    /// Asks for the fences that were put off and that ghosts still wait for: when the path is in trouble or has had its time, if
-    /// there is a better way. If there is none, the attempt itself counts as lost in the end.
-    fn ask_put_off(&mut self, now: Tick) {
-        let ghosts = Arc::clone(self.ghosts.load());
-        for mut unasked in std::mem::take(&mut self.unasked) {
-            let Unasked { path, incarnation, .. } = unasked;
-            let age = now.since(*unasked.since.get_or_insert(now));
-            let waits = |ghost: &Ghost| ghost.path == path && ghost.incarnation == incarnation;
-            if !ghosts.ghosts.iter().chain(&self.haunts).any(waits) {
-                continue;
-            }
-            let patience = self.config.suspect_after;
-            let is_due = age >= patience || !self.is_well(path, incarnation);
-            if self.is_fenced(path, incarnation) || is_due && self.has_better(path, incarnation) {
-                self.evidence.push(Evidence::Unfenced { path, incarnation });
-            } else {
-                self.unasked.push(unasked);
-            }
-        }
-    }
-
-    /// Whether the supervisor has a fence of this connection already: it lays what comes late as well.
-    fn is_fenced(&self, path: PathId, incarnation: Incarnation) -> bool {
-        let slot = path.slot();
-        self.routes.id(slot) == path && incarnation <= self.routes.standing(slot).fenced
-    }
-
-    /// Whether this is a path's present connection, and the path is up.
-    fn is_well(&self, path: PathId, incarnation: Incarnation) -> bool {
-        self.is_present(path, incarnation) && self.routes.up() & bit(path.slot()) != 0
-    }
-
-    fn is_present(&self, path: PathId, incarnation: Incarnation) -> bool {
-        let slot = path.slot();
-        self.routes.id(slot) == path && self.routes.standing(slot).incarnation == incarnation
-    }
-
-    /// Whether there is a trusted way other than this connection.
-    fn has_better(&self, path: PathId, incarnation: Incarnation) -> bool {
-        let here = if self.is_present(path, incarnation) { bit(path.slot()) } else { 0 };
-        self.routes.trusted() & !here != 0
     }
 
     /// Ends every request that the caller still waits for.

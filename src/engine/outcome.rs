@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::block::BlockCount;
-use crate::error::{Cause, DeviceError, Error, Fate};
+use crate::error::{Cause, DeviceError, Error};
 use crate::io::{Completion, Durability, Operation, PathId};
 use crate::path::{Attempt, AttemptId, Fault, FenceGrade, Incarnation, Outcome};
 use crate::policy::Observation;
@@ -13,29 +13,28 @@ use super::ghosts::{LateWrite, Resent};
 use super::request::{AttemptSlot, Continued, Exposed, Holding, Origin, Progress, RequestSlot, Stage, State};
 use super::routes::bit;
 use super::slab::Key;
-use super::strays::Heir;
-use super::{Engine, Evidence, Ghost, Lists, Retired, Sharing};
+use super::{Engine, Evidence, Ghost, Lists, Sharing};
 
 /// Longest time for which a path is left alone because it said that it was busy.
 const LONGEST_REST: Duration = Duration::from_secs(10);
 
 /// How a path ended an attempt: over which connection, begun when, and whether its request still waited for it.
 #[derive(Clone, Copy)]
-struct End {
-    id: AttemptId,
-    request: u32,
-    slot: usize,
-    incarnation: Incarnation,
+pub(super) struct End {
+    pub(super) id: AttemptId,
+    pub(super) request: u32,
+    pub(super) slot: usize,
+    pub(super) incarnation: Incarnation,
     /// The cache that its path had when it was sent.
-    scope: Option<u8>,
-    started: Tick,
-    progress: Progress,
-    late: bool,
+    pub(super) scope: Option<u8>,
+    pub(super) started: Tick,
+    pub(super) progress: Progress,
+    pub(super) late: bool,
 }
 
 /// Whether a path has kept to its contract in handing an attempt back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kept {
+pub(super) enum Kept {
     No,
     Yes,
 }
@@ -43,7 +42,7 @@ enum Kept {
 /// All that is known of an attempt that was handed back without a result.
 const ABORTED: Fault = Fault::Unknown { cause: Cause::Aborted, fence: None };
 /// All that is known of an attempt of a path that broke its contract.
-const BROKEN: Fault = Fault::Unknown { cause: Cause::Broken, fence: None };
+pub(super) const BROKEN: Fault = Fault::Unknown { cause: Cause::Broken, fence: None };
 
 impl Engine {
     /// Takes in what became of an attempt.
@@ -115,7 +114,7 @@ impl Engine {
     /// lost, and nothing that is said of it counts.
     #[allow(clippy::inline_always, reason = "measured: it is worth several ns on each I/O")]
     #[inline(always)]
-    fn take_memory(&mut self, from: usize, attempt: Attempt) -> Option<(End, Kept)> {
+    pub(super) fn take_memory(&mut self, from: usize, attempt: Attempt) -> Option<(End, Kept)> {
         let id = attempt.id();
         let key = Key { index: id.index, generation: id.generation };
         let Some(slot) = self.attempts.get(key).filter(|slot| usize::from(slot.slot) == from) else {
@@ -182,135 +181,6 @@ impl Engine {
         }
     }
 
-    /// The end of an attempt that nobody waited for any more. The data of a read that goes on is welcome all the same.
-    #[cold]
-    fn late_end(
-        &mut self,
-        now: Tick,
-        from: usize,
-        attempt: Attempt,
-        result: Result<u32, Fault>,
-        completions: &mut Vec<Completion>,
-    ) {
-        let asked = attempt.len();
-        let Some((end, kept)) = self.take_memory(from, attempt) else { return };
-        let result = if kept == Kept::Yes { result } else { Err(BROKEN) };
-        let operation = self.requests.at(end.request).map(|request| request.operation);
-        let is_write = operation.is_some_and(Operation::is_write) && !self.is_fencing(&end);
-        let has_data = operation.is_some_and(Operation::has_data);
-        let is_whole = result.is_ok_and(|bytes| !has_data || bytes as usize == asked);
-        let serves = is_whole && (is_write || self.restore_memory(&end));
-        self.drop_attempt(end.id.index);
-        match operation {
-            Some(operation) if serves => self.late_success(now, &end, operation, asked, completions),
-            _ => self.other_end(now, &end, result, completions),
-        }
-    }
-
-    /// A late attempt has done all that its request asks for. What else is out of a write may yet do it again.
-    fn late_success(
-        &mut self,
-        now: Tick,
-        end: &End,
-        operation: Operation,
-        bytes: usize,
-        completions: &mut Vec<Completion>,
-    ) {
-        self.done(now, end, operation, u32::try_from(bytes).unwrap_or(u32::MAX));
-        self.mark(end.scope, operation);
-        self.lists = Lists::Untidy;
-        if operation.is_write() {
-            self.settled(end);
-            if let Some(RequestSlot { state, extent, .. }) = self.requests.at(end.request) {
-                self.haunt(end.request, *state, *extent);
-            }
-        }
-        self.finish(end.request, Ok(()), completions);
-    }
-
-    /// Makes the memory that a late attempt of a read has filled its request's again; `false` if no read waits for it.
-    fn restore_memory(&mut self, end: &End) -> bool {
-        let Some(request) = self.requests.at(end.request) else { return false };
-        if request.operation != Operation::Read {
-            return false;
-        }
-        let under_way = self.holders(request.attempts).find(|&index| index != end.id.index);
-        let Some(attempt) = self.attempts.at_mut(end.id.index) else { return false };
-        let Holding::Stray(place) = std::mem::replace(&mut attempt.memory, Holding::Request) else {
-            return true;
-        };
-        let filled = self.strays.take(place);
-        let Some(request) = self.requests.at_mut(end.request) else { return false };
-        let Some(other) = std::mem::replace(&mut request.memory, filled) else { return true };
-        if let Some(attempt) = under_way.and_then(|index| self.attempts.at_mut(index)) {
-            let place = self.strays.leave(other, Heir::Pool);
-            self.strays.hold(place);
-            attempt.memory = Holding::Stray(place);
-        }
-        true
-    }
-
-    /// What is not a success that its request waited for.
-    #[cold]
-    fn other_end(
-        &mut self,
-        now: Tick,
-        end: &End,
-        result: Result<u32, Fault>,
-        completions: &mut Vec<Completion>,
-    ) {
-        if end.progress == Progress::Live || self.is_fencing(end) {
-            self.decide(now, end, result, completions);
-        } else {
-            self.late(now, end, result);
-        }
-    }
-
-    /// Whether the request waits for just this attempt to be settled.
-    fn is_fencing(&self, end: &End) -> bool {
-        let state = self.requests.at(end.request).map(|request| request.state);
-        matches!(state, Some(State::Fencing { attempt, .. }) if attempt == end.id)
-    }
-
-    /// The answer to an attempt that nobody waited for any more: it tells of its path, and that a ghost cannot land.
-    fn late(&mut self, now: Tick, end: &End, result: Result<u32, Fault>) {
-        // What is unknown of it may be so because nobody waited: the cancel is no fault of the path.
-        if let Err(fault) = result
-            && fault.fate() != Fate::Unknown
-        {
-            self.heard(now, end, fault);
-        }
-        if result.is_err_and(Fault::may_land) {
-            return self.unsettled(end);
-        }
-        self.settled(end);
-    }
-
-    /// An attempt cannot land any more: its ghost is gone.
-    fn settled(&mut self, end: &End) {
-        let is_it = self.ghost_of(end);
-        self.haunts.retain(|ghost| !is_it(ghost));
-        if self.common.ghosts.retire(is_it) == Retired::Some {
-            self.parked.recheck = true;
-            self.evidence.push(Evidence::GhostGone);
-        }
-    }
-
-    /// Tells the ghost of an attempt.
-    fn ghost_of(&self, end: &End) -> impl Fn(&Ghost) -> bool + use<> {
-        let (queue, path, id) = (self.config.queue, self.routes.id(end.slot), end.id);
-        move |ghost| ghost.queue == queue && ghost.path == path && ghost.attempt == Some(id)
-    }
-
-    /// Nothing more will be heard of an attempt that nobody waited for and that may still land: only a fence helps.
-    fn unsettled(&mut self, end: &End) {
-        let is_it = self.ghost_of(end);
-        if self.haunts.iter().any(&is_it) || self.ghosts.load().ghosts.iter().any(&is_it) {
-            let path = self.routes.id(end.slot);
-            self.evidence.push(Evidence::Unfenced { path, incarnation: end.incarnation });
-        }
-    }
-
     /// The path has given an attempt up but still holds its memory.
     #[cold]
     pub(super) fn gave_up(
@@ -336,11 +206,11 @@ impl Engine {
             progress: Progress::Live,
             late: attempt.stage == Stage::Silent,
         };
-        self.routes.grows_stale(attempt);
+        self.routes.mark_stale(attempt);
         self.decide(now, &end, Err(fault), completions);
     }
 
-    fn decide(
+    pub(super) fn decide(
         &mut self,
         now: Tick,
         end: &End,
@@ -380,9 +250,9 @@ impl Engine {
 
     /// Counts a success.
     #[inline]
-    fn done(&mut self, now: Tick, end: &End, operation: Operation, bytes: u32) {
-        if self.dark_since.is_some() {
-            self.dark_since = None;
+    pub(super) fn done(&mut self, now: Tick, end: &End, operation: Operation, bytes: u32) {
+        if self.no_path_since.is_some() {
+            self.no_path_since = None;
         }
         let nanos = now.nanos_since(end.started);
         if operation.has_data() {
@@ -399,7 +269,7 @@ impl Engine {
 
     /// Notes that a path's cache, if it has one, holds what a write has done.
     #[inline]
-    fn mark(&self, scope: Option<u8>, operation: Operation) {
+    pub(super) fn mark(&self, scope: Option<u8>, operation: Operation) {
         if let Some(scope) = scope
             && operation.is_write()
             && operation != Operation::Write(Durability::Fua)
@@ -470,7 +340,7 @@ impl Engine {
 
     /// What a failure says of its path, whoever still waits for the attempt. Until the supervisor has looked, the queue
     /// itself holds it against the path.
-    fn heard(&mut self, now: Tick, end: &End, fault: Fault) {
+    pub(super) fn heard(&mut self, now: Tick, end: &End, fault: Fault) {
         let (slot, incarnation) = (end.slot, end.incarnation);
         if let Some(counters) = self.counters(slot) {
             counters.failure(fault.fate());
@@ -518,7 +388,7 @@ impl Engine {
             return self.requeue(end.request);
         }
         // The path works.
-        self.dark_since = None;
+        self.no_path_since = None;
         let path = self.routes.id(end.slot);
         let is_callers = |request: &RequestSlot| request.is_flush() && request.origin == Origin::Caller;
         if self.requests.at(end.request).is_some_and(is_callers) {

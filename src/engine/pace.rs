@@ -11,7 +11,7 @@ use crate::time::{Tick, nanos};
 const WINDOW: Duration = Duration::from_secs(1);
 const FEWEST: u32 = 64;
 /// So many times the longest is late.
-const TIMES: u32 = 2;
+const TIMES: u64 = 2;
 /// An answer counts for no more than so many times what was late when it came: one that a stall has held up for seconds says
 /// nothing of what is usual, and a path that has become slow is known after a few scans all the same.
 const GROWTH: u64 = 2;
@@ -27,19 +27,16 @@ pub(super) struct Pace {
     /// Reads and writes of this window.
     count: u32,
     began: Tick,
-    /// Nothing is late before.
-    floor: Duration,
-    allowance: Duration,
-    /// The same, in ns.
-    nanos: u64,
+    /// The age from which on an answer is late, in ns, and the least that it can be.
+    allowance: u64,
+    floor: u64,
 }
 
 impl Pace {
     /// Of a path of which nothing is known. Nothing is late there before `floor`.
     pub(super) fn new(floor: Duration) -> Self {
-        let allowance = floor.max(UNKNOWN);
-        let nanos = nanos(allowance);
-        Self { longest: 0, before: 0, count: 0, began: Tick::ZERO, floor, allowance, nanos }
+        let allowance = nanos(floor.max(UNKNOWN));
+        Self { longest: 0, before: 0, count: 0, began: Tick::ZERO, allowance, floor: nanos(floor) }
     }
 
     /// A read or a write has taken so long.
@@ -47,7 +44,7 @@ impl Pace {
     pub(super) const fn note(&mut self, nanos: u64) {
         self.count = self.count.saturating_add(1);
         if nanos > self.longest {
-            let most = self.nanos.saturating_mul(GROWTH);
+            let most = self.allowance.saturating_mul(GROWTH);
             self.longest = if nanos < most { nanos } else { most };
         }
     }
@@ -55,7 +52,7 @@ impl Pace {
     /// The age from which on a read or a write is late, in ns.
     #[inline]
     pub(super) const fn allowance(&self) -> u64 {
-        self.nanos
+        self.allowance
     }
 
     /// Reckons it anew.
@@ -64,9 +61,7 @@ impl Pace {
             (self.before, self.longest, self.count, self.began) = (self.longest, 0, 0, now);
         }
         if self.before > 0 {
-            let longest = Duration::from_nanos(self.before.max(self.longest));
-            self.allowance = longest.saturating_mul(TIMES).max(self.floor);
-            self.nanos = nanos(self.allowance);
+            self.allowance = self.before.max(self.longest).saturating_mul(TIMES).max(self.floor);
         }
     }
 }
@@ -77,6 +72,7 @@ mod tests {
 
     const MILLI: u64 = 1_000_000;
     const FLOOR: Duration = Duration::from_millis(3);
+    const LEAST: u64 = 3 * MILLI;
 
     fn at(millis: u64) -> Tick {
         Tick::from_nanos(millis * MILLI)
@@ -88,10 +84,10 @@ mod tests {
         pace.turn(at(1));
         (0..FEWEST - 1).for_each(|_| pace.note(MILLI));
         pace.turn(at(5000));
-        assert_eq!(pace.allowance, UNKNOWN);
+        assert_eq!(pace.allowance, nanos(UNKNOWN));
         pace.note(20 * MILLI);
         pace.turn(at(5001));
-        assert_eq!(pace.allowance(), 40 * MILLI);
+        assert_eq!(pace.allowance, 40 * MILLI);
     }
 
     #[test]
@@ -102,12 +98,12 @@ mod tests {
             pace.turn(at(end));
             pace.allowance
         };
-        assert_eq!(window(&mut pace, 1000, 2000), FLOOR);
+        assert_eq!(window(&mut pace, 1000, 2000), LEAST);
         pace.note(5 * MILLI);
         pace.turn(at(2001));
-        assert_eq!(pace.allowance, Duration::from_millis(10));
-        assert_eq!(window(&mut pace, 1000, 4000), Duration::from_millis(10));
-        assert_eq!(window(&mut pace, 1000, 6000), FLOOR);
+        assert_eq!(pace.allowance, 10 * MILLI);
+        assert_eq!(window(&mut pace, 1000, 4000), 10 * MILLI);
+        assert_eq!(window(&mut pace, 1000, 6000), LEAST);
     }
 
     #[test]
@@ -117,11 +113,11 @@ mod tests {
         pace.turn(at(2000));
         (0..20).for_each(|_| pace.note(3000 * MILLI));
         pace.turn(at(2001));
-        assert_eq!(pace.allowance, FLOOR * 4);
+        assert_eq!(pace.allowance, LEAST * 4);
         for scan in 0..3 {
             pace.note(100 * MILLI);
             pace.turn(at(2002 + scan));
         }
-        assert_eq!(pace.allowance, Duration::from_millis(200));
+        assert_eq!(pace.allowance, 200 * MILLI);
     }
 }

@@ -261,11 +261,16 @@ impl Engine {
 
     /// Paths for a request that may not use all of them.
     pub(super) fn routes_of(&self, index: u32) -> u64 {
+        self.routes_besides(index, 0)
+    }
+
+    /// The same without these.
+    pub(super) fn routes_besides(&self, index: u32, excluded: u64) -> u64 {
         let Some(request) = self.requests.at(index) else { return 0 };
         let history = request.history();
         // Where requests do not wait for paths, one that failed it twice is not tried a third time.
         let condemned = if self.no_path == NoPath::Fail { history.condemned } else { 0 };
-        self.routes_without(request, history.tried | condemned)
+        self.routes_without(request, history.tried | condemned | excluded)
     }
 
     fn routes_without(&self, request: &RequestSlot, excluded: u64) -> u64 {
@@ -387,7 +392,7 @@ impl Engine {
         let since = *request.history_mut().waiting_since.get_or_insert(now);
         let bytes = request.bytes(block_size);
         // While there is no path for anyone, all wait until the same moment: what comes later does not wait anew.
-        let since = if self.routes.best() == 0 { *self.dark_since.get_or_insert(now) } else { since };
+        let since = if self.routes.best() == 0 { *self.no_path_since.get_or_insert(now) } else { since };
         if let NoPath::Hold { time, requests, bytes: most } = self.no_path
             && (since == now || since.after(time) > now)
             && self.held.0 < requests

@@ -251,7 +251,7 @@ impl Routes {
     }
 
     /// An attempt is late, or nobody waits for it any more.
-    pub(super) fn grows_stale(&mut self, attempt: &mut AttemptSlot) {
+    pub(super) fn mark_stale(&mut self, attempt: &mut AttemptSlot) {
         let slot = usize::from(attempt.slot);
         let news = !std::mem::replace(&mut attempt.stale, true);
         if news && self.standing[slot].incarnation == attempt.incarnation {

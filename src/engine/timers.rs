@@ -171,7 +171,7 @@ impl Engine {
         let age = now.since(attempt.started);
         (attempt.stage, attempt.admission) = (Stage::Late, admission);
         attempt.due = now.after(age.max(LEAST_VERDICT));
-        self.routes.grows_stale(attempt);
+        self.routes.mark_stale(attempt);
         if incarnation == attempt.incarnation && self.routes.believed() & bit(slot) != 0 {
             self.evidence.push(Evidence::Late { path: self.routes.id(slot), admission });
             self.routes.distrust(slot);
@@ -184,7 +184,7 @@ impl Engine {
         let Some(attempt) = self.attempts.at_mut(index) else { return };
         let (slot, age) = (usize::from(attempt.slot), now.since(attempt.started));
         attempt.stage = Stage::Silent;
-        self.routes.grows_stale(attempt);
+        self.routes.mark_stale(attempt);
         let Standing { admission, incarnation, .. } = *self.routes.standing(slot);
         if incarnation == attempt.incarnation {
             self.evidence.push(Evidence::Silent { path: self.routes.id(slot), admission, age });
@@ -209,11 +209,10 @@ impl Engine {
             return;
         }
         let (path, is_lost) = (self.routes.id(slot), age >= self.config.suspect_after * LOST_AFTER);
-        // A later connection of the same path is another way. To leave a way that is slow for one that is as slow, or for none,
-        // gains nothing.
-        let here = if self.is_present(path, incarnation) { bit(slot) } else { 0 };
+        // To leave a way that is slow for one that is as slow, or for none, gains nothing.
+        let here = self.way(path, incarnation);
         let better = self.routes.trusted() & !here;
-        let Some(waiting) = self.requests.at_mut(request) else { return };
+        let Some(waiting) = self.requests.at(request) else { return };
         let is_write = waiting.operation.is_write();
         // What is lost ends its connection, a read too: otherwise its place on the path would be lost for good.
         if stage == Stage::Silent
@@ -226,17 +225,13 @@ impl Engine {
         if is_write && self.config.sharing == Sharing::Shared {
             return self.bar_later(request);
         }
-        let (tried, moves) = (waiting.history().tried, waiting.history().moves);
         // What is lost is asked for once more, also on the only path.
-        let asks_again = is_lost && !is_write;
-        waiting.moved(if asks_again { 0 } else { here });
-        let way = if asks_again { self.routes.best() } else { better };
-        if self.routes_of(request) & way == 0 || !self.has_memory(request) {
-            if let Some(waiting) = self.requests.at_mut(request) {
-                let history = waiting.history_mut();
-                (history.tried, history.moves) = (tried, moves);
-            }
+        let (left, ways) = if is_lost && !is_write { (0, self.routes.best()) } else { (here, better) };
+        if self.routes_besides(request, left) & ways == 0 || !self.has_memory(request) {
             return;
+        }
+        if let Some(waiting) = self.requests.at_mut(request) {
+            waiting.moved(left);
         }
         if let Some(attempt) = self.attempts.at_mut(index) {
             attempt.progress = Progress::Abandoned;

@@ -332,7 +332,7 @@ impl Fabric {
         self.links[token.link].flights.insert(token, flight);
         let access = self.links[token.link].profile.access;
         if self.is_lost(token.link) {
-            self.vanish(token);
+            self.drop_attempt(token);
         } else if !access.is_active() {
             self.refuse(token, Fault::Refused(access));
         } else if self.links[token.link].fault == Some(LinkFault::Denied) {
@@ -358,7 +358,7 @@ impl Fabric {
 
     /// The attempt does nothing, and ends with its connection at the soonest; where it is promised that everything is answered,
     /// when it is given up.
-    fn vanish(&mut self, token: Token) {
+    fn drop_attempt(&mut self, token: Token) {
         let link = &mut self.links[token.link];
         if let Some(flight) = link.flights.get_mut(&token) {
             flight.applied = true;

@@ -333,8 +333,8 @@ impl VolumeBuilder {
             let problem = format!("{minimum} is not between 1 and the number of paths, {}", paths.len());
             return Err(Error::setting("minimum_paths", problem));
         }
-        let muster = Muster { connect: connect_timeout, start: start_timeout.min(connect_timeout), minimum };
-        let prospects = muster.connect_all(settings.queues, paths)?;
+        let rule = StartRule { connect: connect_timeout, start: start_timeout.min(connect_timeout), minimum };
+        let prospects = rule.connect_all(settings.queues, paths)?;
         let (messages, inbox) = unbounded();
         let assembled = assemble(&settings, prospects, (messages, Reaping::Thread), Tick::now())?;
         let Assembled { shared, queues, conductor } = assembled;
@@ -347,13 +347,13 @@ impl VolumeBuilder {
 
 /// How many paths are waited for, and for how long.
 #[derive(Clone, Copy, Debug)]
-struct Muster {
+struct StartRule {
     connect: Duration,
     start: Duration,
     minimum: usize,
 }
 
-impl Muster {
+impl StartRule {
     /// Connects all paths at once, each on its own thread.
     fn connect_all(self, queues: u16, paths: Vec<Unstarted>) -> Result<Vec<Prospect>, Error> {
         let began = Tick::now();

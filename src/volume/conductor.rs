@@ -71,7 +71,7 @@ impl Conductor {
     pub(crate) fn join(&mut self, now: Tick, newcomer: Newcomer) -> Result<PathId, Error> {
         let Newcomer { name, terms, connection, helper } = newcomer;
         let path = self.supervisor.join(now, name, terms, connection.description.clone())?;
-        self.employ(path, helper);
+        self.add_helper(path, helper);
         self.ship(path, Incarnation::NONE.next(), connection);
         Ok(path)
     }
@@ -83,11 +83,11 @@ impl Conductor {
     pub(crate) fn expect(&mut self, now: Tick, absentee: Absentee) -> Result<PathId, Error> {
         let Absentee { name, terms, helper } = absentee;
         let path = self.supervisor.expect(now, name, terms)?;
-        self.employ(path, helper);
+        self.add_helper(path, helper);
         Ok(path)
     }
 
-    fn employ(&mut self, path: PathId, helper: Box<dyn Helper>) {
+    fn add_helper(&mut self, path: PathId, helper: Box<dyn Helper>) {
         let counters = self.lines.iter().map(|_| PathCounters::default()).collect();
         self.counters.insert(path, counters);
         self.helpers.insert(path, helper);

@@ -30,11 +30,15 @@ pub(super) fn claim(path: &Path, patience: Duration) -> Result<Claimed, Error> {
     loop {
         match attempt(path, backing) {
             Ok(file) => return checked(path, file, backing),
-            Err(error) if error.raw_os_error() != Some(libc::EBUSY) => return Err(refused(path, error)),
-            Err(_) => {}
-        }
-        if let Some(user) = lasting_user(path) {
-            return Err(refusal(path, format!("{user}; release it first, or name another device")));
+            Err(error) => {
+                // The kernel may not let a mounted device be opened for writing at all (EPERM).
+                if let Some(user) = lasting_user(path) {
+                    return Err(refusal(path, format!("{user}; release it first, or name another device")));
+                }
+                if error.raw_os_error() != Some(libc::EBUSY) {
+                    return Err(refused(path, error));
+                }
+            }
         }
         if Tick::now() >= deadline {
             return Err(refusal(path, taken(path, patience)));

@@ -205,3 +205,21 @@ fn a_silent_link_is_fenced_for_what_waits_though_the_write_has_gone_another_way(
     assert_eq!((harness.completed, harness.failed), (2, 0));
     harness.finish();
 }
+
+#[test]
+fn what_waits_for_a_fence_is_told_whatever_its_kind() {
+    for fence in [FenceSupport::Answered, FenceSupport::Assumed(MILLI * 1000), FenceSupport::None] {
+        let mut options = links(2, fence);
+        options.policy = std::sync::Arc::new(mpio::policy::Failover::new());
+        let mut harness = Harness::new(&options);
+        harness.run(MILLI);
+        harness.sim.break_link(0, LinkFault::Stuck);
+        harness.submit(0, WRITE, 1, 1, None);
+        harness.run(MILLI * 400);
+        assert!(harness.sim.status().paths[0].unfenced_since.is_some(), "{fence:?}");
+        let told = harness.events();
+        let reminders = told.iter().filter(|kind| matches!(kind, EventKind::FenceOverdue(_))).count();
+        assert!((2..8).contains(&reminders), "{fence:?}: {reminders} times");
+        harness.finish();
+    }
+}
