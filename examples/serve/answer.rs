@@ -37,6 +37,7 @@ fn one_path(path: &PathStatus, paths: &Paths) -> Value {
             Health::Suspect => "suspect",
             Health::Down => "down",
         },
+        "why_down": path.why_down,
         "access": path.access.to_string(),
         "incarnation": path.incarnation.get(),
         "leaving": path.leaving,

@@ -11,7 +11,7 @@ pub(crate) const HELP: [&str; 15] = [
     "stats: the volume, its device and its paths",
     "paths: the paths",
     "fail N: path N loses its connection",
-    "restore N: ends all faults of path N",
+    "restore N: ends all faults of path N; a fence that it was given with fence= stays",
     "slow N TIME: the answers of path N come that much later",
     "stall N late|lost [fence=TIME] [land=TIME]: path N falls silent; late: it works, its answers are held up; lost: \
      what it is sent from now on stays on the way until restored, or for land=. With fence= the path can be fenced, \

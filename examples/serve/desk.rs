@@ -140,6 +140,7 @@ impl Desk {
             "deadline": options.deadline.map(written),
             "sharing": if options.sharing == Sharing::Exclusive { "exclusive" } else { "shared" },
             "ghosts": status.ghosts,
+            "waiting": status.waiting,
             "all_paths": answer::sums(&status),
             "paths": answer::paths(&status, &self.paths),
         })

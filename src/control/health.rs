@@ -155,7 +155,7 @@ impl Supervisor {
             }
             error => error.to_string(),
         };
-        let news = std::mem::replace(&mut member.hindrance, reason.clone()) != reason;
+        let news = std::mem::replace(&mut member.why_down, reason.clone()) != reason;
         if news && member.health == Health::Down {
             self.say(now, Some(path), EventKind::Down(reason));
         } else {
@@ -167,7 +167,6 @@ impl Supervisor {
     fn reconnected(&mut self, now: Tick, path: PathId, description: Description, scope: Option<u8>) {
         let Some(member) = self.member(path) else { return };
         (member.linked, member.ever_connected) = (Linked::Yes, EverConnected::Yes);
-        member.hindrance.clear();
         (member.access, member.access_inferred) = (description.access, Inferred::No);
         if let Some(before) = member.scope.filter(|_| member.scope != scope) {
             // It is the same device: a flush over this path reaches what was written before it called its cache so.
@@ -363,6 +362,7 @@ impl Supervisor {
         let away = now.since(member.last_up);
         if was != Health::Up {
             member.up_since = now;
+            member.why_down.clear();
             self.say(now, Some(path), EventKind::Up(away));
         }
         self.touch();
@@ -418,6 +418,7 @@ impl Supervisor {
             member.fall(now, base);
         }
         member.health = Health::Down;
+        member.why_down.clone_from(&reason);
         self.say(now, Some(path), EventKind::Down(reason));
         self.touch();
         self.look_at_others(now, path);

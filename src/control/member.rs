@@ -78,8 +78,8 @@ pub(super) struct Member {
     pub(super) fell_at: Option<Tick>,
     pub(super) linked: Linked,
     pub(super) ever_connected: EverConnected,
-    /// Why the last try to connect failed.
-    pub(super) hindrance: String,
+    /// Why it is down, as last told: why it went, or why it cannot connect again.
+    pub(super) why_down: String,
     /// Tries that failed in a row.
     pub(super) failures: u32,
     /// When it was last up.
@@ -155,7 +155,7 @@ impl Member {
             fell_at: None,
             linked: Linked::Yes,
             ever_connected: EverConnected::Yes,
-            hindrance: String::new(),
+            why_down: String::new(),
             failures: 0,
             last_up: now,
             up_since: now,

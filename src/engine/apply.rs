@@ -93,8 +93,10 @@ impl Engine {
         slots(self.routes.known())
     }
 
-    /// Publishes how many attempts are out on each path.
+    /// Publishes how many attempts are out on each path, and how many requests are on none.
     pub(crate) fn publish_load(&self) {
+        let waiting = self.ready.len() + self.parked.list.len() + self.fencing;
+        self.common.set_waiting(self.config.queue, waiting);
         for slot in slots(self.routes.known()) {
             if let Some(counters) = self.counters(slot) {
                 counters.set_in_flight(self.routes.out(slot));

@@ -47,6 +47,7 @@ use crate::error::{Cause, Error, Fate};
 use crate::io::{Completion, Cookie, Memory, Operation, PathId, Rejected, Request};
 use crate::path::{AttemptId, Incarnation, QueueIndex};
 use crate::policy::{Candidates, MAX_PATHS, Observation};
+use crate::sync::{AtomicU32, Ordering};
 use crate::time::{Tick, nanos};
 use ghosts::{GhostWatch, LateWrite, Resent};
 use put_off::Unasked;
@@ -88,11 +89,25 @@ impl Config {
 pub(crate) struct Common {
     pub(crate) ghosts: Ghosts,
     pub(crate) marks: Marks,
+    /// By queue, requests that are on no path. Each number stands for itself: accesses are relaxed.
+    waiting: Box<[AtomicU32]>,
 }
 
 impl Common {
     pub(crate) fn new(queues: u16) -> Self {
-        Self { ghosts: Ghosts::default(), marks: Marks::new(queues) }
+        let waiting = (0..queues).map(|_| AtomicU32::new(0)).collect();
+        Self { ghosts: Ghosts::default(), marks: Marks::new(queues), waiting }
+    }
+
+    /// Requests that are on no path, over all queues, as those last said.
+    pub(crate) fn waiting(&self) -> u32 {
+        self.waiting.iter().map(|queue| queue.load(Ordering::Relaxed)).sum()
+    }
+
+    fn set_waiting(&self, queue: QueueIndex, requests: usize) {
+        if let Some(waiting) = self.waiting.get(usize::from(queue.0)) {
+            waiting.store(u32::try_from(requests).unwrap_or(u32::MAX), Ordering::Relaxed);
+        }
     }
 }
 
@@ -161,11 +176,19 @@ pub(crate) struct Engine {
     lists: Lists,
     /// Requests that wait for a path in trouble, as the last scan found: they take no room from others.
     stuck: usize,
+    /// Of these, writes that wait for a fence.
+    fencing: usize,
     released: VecDeque<(Cookie, Buffer)>,
     observations: Vec<Observation>,
     /// Whether anybody looks at them.
     is_observed: bool,
     counters: Box<[Option<Arc<[PathCounters]>>; MAX_PATHS]>,
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.common.set_waiting(self.config.queue, 0);
+    }
 }
 
 impl Engine {
@@ -201,6 +224,7 @@ impl Engine {
             loss,
             lists: Lists::Tidy,
             stuck: 0,
+            fencing: 0,
             released: VecDeque::new(),
             observations: Vec::with_capacity(depth),
             is_observed: true,

@@ -64,10 +64,11 @@ impl Engine {
             }
             self.scan_by(end);
         }
-        let mut stuck = 0;
+        let (mut stuck, mut fencing) = (0, 0);
         for index in self.requests.indices() {
             let Some(request) = self.requests.at(index) else { continue };
             stuck += usize::from(self.is_stuck(request));
+            fencing += usize::from(matches!(request.state, State::Fencing { .. }));
             let held_until = request.history().held_until.unwrap_or(Tick::MAX);
             let deadline = request.deadline;
             if deadline <= now {
@@ -79,6 +80,7 @@ impl Engine {
                 self.scan_by(deadline.min(held_until));
             }
         }
+        self.fencing = fencing;
         self.stuck = stuck.min(self.config.depth as usize * MOST_STUCK);
         if stuck > 0 {
             self.scan_by(now.after(self.config.suspect_after / 4));

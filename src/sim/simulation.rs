@@ -289,10 +289,8 @@ impl Simulation {
     /// If there is no such path.
     pub fn remove_path(&mut self, path: PathId) -> Result<Settled, Error> {
         let (settled, settling) = Settled::new();
-        let (reply, answer) = bounded(1);
-        self.conductor.handle(self.now, Message::Remove(path, reply, settling));
+        self.conductor.remove(self.now, path, settling)?;
         self.due = Some(self.now);
-        answer.try_recv().unwrap_or(Err(Error::Closed { fate: Fate::NotSent }))?;
         Ok(settled)
     }
 
@@ -533,5 +531,23 @@ impl Helper for Inline {
     fn close(self: Box<Self>, waiting: Vec<Settling>) {
         drop(self);
         drop(waiting);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_has_joined_can_be_used_when_its_user_hears_of_it() {
+        let mut simulation = Simulation::new(&Options::new(vec![LinkProfile::default()])).unwrap();
+        let newcomer = newcomer(&simulation.fabric, LinkProfile::default(), simulation.queue_count).unwrap();
+        let (reply, answer) = bounded(1);
+        let before = simulation.conductor.epoch();
+        simulation.conductor.handle(simulation.now, Message::Join(newcomer, reply));
+        assert!(answer.is_empty(), "queues do not know of it yet");
+        simulation.conductor.turn(simulation.now);
+        assert!(answer.try_recv().unwrap().is_ok());
+        assert!(simulation.conductor.epoch() > before);
     }
 }

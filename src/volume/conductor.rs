@@ -43,8 +43,8 @@ pub(crate) struct Conductor {
     lines: Vec<Line>,
     counters: BTreeMap<PathId, Arc<[PathCounters]>>,
     subscribers: Vec<Subscriber>,
-    /// Who waits for the next snapshot to use a queue.
-    takers: Vec<Sender<()>>,
+    /// To be given when what they are about is published.
+    answers: Vec<Box<dyn FnOnce() + Send>>,
     removals: Vec<(PathId, Settling)>,
     closing: Vec<Settling>,
 }
@@ -58,7 +58,7 @@ impl Conductor {
             lines,
             counters: BTreeMap::new(),
             subscribers: Vec::new(),
-            takers: Vec::new(),
+            answers: Vec::new(),
             removals: Vec::new(),
             closing: Vec::new(),
         }
@@ -87,6 +87,16 @@ impl Conductor {
         Ok(path)
     }
 
+    /// Removes a path; `settling` hears when it is gone.
+    ///
+    /// # Errors
+    /// If there is no such path (any more).
+    pub(crate) fn remove(&mut self, now: Tick, path: PathId, settling: Settling) -> Result<(), Error> {
+        self.supervisor.remove(now, path)?;
+        self.removals.push((path, settling));
+        Ok(())
+    }
+
     fn add_helper(&mut self, path: PathId, helper: Box<dyn Helper>) {
         let counters = self.lines.iter().map(|_| PathCounters::default()).collect();
         self.counters.insert(path, counters);
@@ -112,18 +122,16 @@ impl Conductor {
                 self.connected(now, path, incarnation, result);
             }
             Message::Join(newcomer, reply) => {
-                let _ = reply.send(self.join(now, newcomer));
+                let result = self.join(now, newcomer);
+                self.answer(reply, result);
             }
             Message::Remove(path, reply, settling) => {
-                let result = self.supervisor.remove(now, path);
-                if result.is_ok() {
-                    self.removals.push((path, settling));
-                }
-                let _ = reply.send(result);
+                let result = self.remove(now, path, settling);
+                self.answer(reply, result);
             }
             Message::Take(queue, reply) => {
                 self.supervisor.take(queue);
-                self.takers.push(reply);
+                self.answer(reply, ());
             }
             Message::Retry(path, reply) => {
                 let _ = reply.send(self.supervisor.retry(now, path));
@@ -140,6 +148,14 @@ impl Conductor {
             }
             Message::Detach => self.supervisor.detach(now),
         }
+    }
+
+    /// Answers when every queue can see what was done.
+    fn answer<T: Send + 'static>(&mut self, reply: Sender<T>, result: T) {
+        self.answers.push(Box::new(move || {
+            // Who gave up waiting wants to know nothing.
+            let _ = reply.send(result);
+        }));
     }
 
     fn connected(
@@ -174,8 +190,8 @@ impl Conductor {
                 line.bell.wake();
             }
         }
-        for taker in self.takers.drain(..) {
-            let _ = taker.send(());
+        for answer in self.answers.drain(..) {
+            answer();
         }
         for event in self.supervisor.take_events() {
             self.tell(&event);
@@ -264,7 +280,7 @@ impl Conductor {
         let mut paths: Vec<PathStatus> =
             self.supervisor.roster().map(|standing| self.path_status(&standing)).collect();
         paths.sort_by_key(|path| path.id.serial());
-        Status { paths, ghosts: self.shared.common.ghosts.len() }
+        Status { paths, ghosts: self.shared.common.ghosts.len(), waiting: self.shared.common.waiting() }
     }
 
     fn path_status(&self, standing: &crate::control::Standing<'_>) -> PathStatus {
@@ -276,6 +292,7 @@ impl Conductor {
             id: standing.id,
             name: standing.name.to_owned(),
             health: standing.health,
+            why_down: standing.why_down.filter(|why| !why.is_empty()).map(str::to_owned),
             access: standing.access,
             incarnation: standing.incarnation,
             leaving: standing.leaving,

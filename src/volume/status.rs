@@ -16,6 +16,9 @@ pub struct Status {
     pub paths: Vec<PathStatus>,
     /// Writes that were given up and may still land: they bar later writes to their blocks.
     pub ghosts: usize,
+    /// Requests that are on no path, as the queues last said: they wait for one that works or has room, for the fence of an
+    /// earlier try, or for a write to the same blocks that is late or may still land.
+    pub waiting: u32,
 }
 
 /// How a path stands, over all queues.
@@ -28,6 +31,9 @@ pub struct PathStatus {
     pub name: String,
     /// Whether it works.
     pub health: Health,
+    /// Why it is down: why it went, or why it cannot connect again. `None` before the first try of one that the volume started
+    /// without, and of one that is not down.
+    pub why_down: Option<String>,
     /// Its access state.
     pub access: AccessState,
     /// Which connection it is at.

@@ -7,7 +7,7 @@ use crate::path::faulty::shared::Seat;
 use crate::path::{ControlSink, FenceGrade, Incarnation};
 use crate::time::Tick;
 
-/// A fence that some queues stand in the way of.
+/// A fence that some queues stand in the way of, or that waits for one to tell the time.
 #[derive(Debug)]
 pub(super) struct Fence {
     pub(super) serial: u32,
@@ -29,6 +29,12 @@ pub(super) enum Needs {
     NoneOut,
     /// That nothing is left of what it kept: the wrapped path has seen to the rest.
     NoneKept,
+    /// To tell the time, since no queue of the fenced connections is left to do it: this long from its first poll,
+    Clock(Duration),
+    /// that is until this tick,
+    ClockUntil(Tick),
+    /// when it is over.
+    Nothing,
 }
 
 impl Needs {
@@ -38,6 +44,8 @@ impl Needs {
         match self {
             Self::Delay(delay) => Self::Until(now.after(delay)).at(now),
             Self::Until(due) if now >= due => Self::NoneOut,
+            Self::Clock(delay) => Self::ClockUntil(now.after(delay)).at(now),
+            Self::ClockUntil(due) if now >= due => Self::Nothing,
             needs => needs,
         }
     }
@@ -45,16 +53,22 @@ impl Needs {
     /// When to look again, if time alone can change it.
     pub(super) const fn next(self, now: Tick) -> Option<Tick> {
         match self {
-            Self::Delay(_) => Some(now),
-            Self::Until(due) => Some(due),
-            Self::NoneOut | Self::NoneKept => None,
+            Self::Delay(_) | Self::Clock(_) => Some(now),
+            Self::Until(due) | Self::ClockUntil(due) => Some(due),
+            Self::NoneOut | Self::NoneKept | Self::Nothing => None,
         }
+    }
+
+    /// Whether it needs no more of a queue than its clock.
+    pub(super) const fn is_time(self) -> bool {
+        matches!(self, Self::Clock(_))
     }
 
     /// Whether a queue gives it all that has this `rest`.
     pub(super) const fn is_met(self, rest: Rest) -> bool {
         match self {
-            Self::Delay(_) | Self::Until(_) => false,
+            Self::Delay(_) | Self::Until(_) | Self::Clock(_) | Self::ClockUntil(_) => false,
+            Self::Nothing => true,
             Self::NoneOut => matches!(rest, Rest::Nothing),
             Self::NoneKept => matches!(rest, Rest::Nothing | Rest::Sent),
         }

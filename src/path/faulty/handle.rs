@@ -30,7 +30,7 @@ impl FaultHandle {
 
     /// The path falls silent. Probes are not answered until it is restored, and connects fail.
     pub fn stall(&self, stall: Stall) {
-        self.shared.change(|state| state.faults.stall = Some(stall));
+        self.shared.change(|state| state.stall(stall));
     }
 
     /// Results come `delay` after the wrapped path gave them. Zero ends it for later results.
@@ -69,6 +69,9 @@ impl FaultHandle {
     /// Gives the path a fence of its own, proven, that takes `delay`: attempts which a stall keeps are then dropped,
     /// never to be done, and the fence is reported when the wrapped path has answered all others. Called while
     /// the path is part of a volume, it counts for what waits at that moment too. It is no fault and stays when restored.
+    ///
+    /// The time is told by a queue's polls: where none of the fenced connections is left, by one of a later connection. Where
+    /// none can open, since the path is failed or silent, the fence is made at once.
     ///
     /// Without it fences are the wrapped path's, and one is reported only when no attempt kept by a stall is left.
     /// A fenced connection takes no new attempts.

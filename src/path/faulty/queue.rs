@@ -40,7 +40,12 @@ impl OpenQueue for OpenFaultyQueue {
         let mut state = self.shared.lock();
         let seat = state.seat(self.incarnation, waker.clone());
         let (version, orders) = (self.shared.version(), state.orders(seat));
+        let duties: Vec<Duty> = state.duties(seat).map(|(fence, needs)| Duty { fence, needs }).collect();
         drop(state);
+        if !duties.is_empty() {
+            // Its first poll begins them.
+            waker.wake();
+        }
         Ok(Box::new(FaultyQueue {
             inner,
             shared: self.shared,
@@ -55,7 +60,7 @@ impl OpenQueue for OpenFaultyQueue {
             withheld: Vec::new(),
             delayed: Vec::new(),
             ready: Vec::new(),
-            duties: Vec::new(),
+            duties,
             inner_due: None,
             batch: Vec::new(),
             answers: Vec::new(),

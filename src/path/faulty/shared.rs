@@ -132,7 +132,14 @@ impl State {
     pub(super) fn fail(&mut self) {
         self.failed = true;
         self.dead_through = self.incarnation;
+        self.end_unattended();
         self.speak();
+    }
+
+    /// The path falls silent.
+    pub(super) fn stall(&mut self, stall: Stall) {
+        self.faults.stall = Some(stall);
+        self.end_unattended();
     }
 
     pub(super) fn restore(&mut self) {
@@ -235,6 +242,9 @@ impl State {
         let seat = Seat(self.seats);
         self.seats += 1;
         self.queues.insert(seat, OpenedQueue { incarnation, waker: Some(waker), keeps: false });
+        for fence in self.fences.iter_mut().filter(|fence| fence.waiting.is_empty()) {
+            fence.waiting.push(seat);
+        }
         seat
     }
 
@@ -247,6 +257,10 @@ impl State {
         } else if let Some(queue) = self.queues.get_mut(&seat) {
             queue.waker = None;
             queue.keeps = rest == Rest::Ghosts;
+            // The time is all that was wanted of it.
+            let timed: Vec<u32> =
+                self.duties(seat).filter(|(_, needs)| needs.is_time()).map(|(serial, _)| serial).collect();
+            self.cleared(seat, |fence| timed.contains(&fence));
         }
     }
 
@@ -290,7 +304,25 @@ impl State {
     /// The volume asks for a fence of the path's own, which takes `delay`.
     pub(super) fn begin_fence(&mut self, through: Incarnation, delay: Duration, sink: ControlSink) {
         let waiting = self.seats_through(through, |_| true);
-        self.open_fence(through, FenceGrade::Proven, Needs::Delay(delay), waiting, sink);
+        if !waiting.is_empty() || delay.is_zero() {
+            return self.open_fence(through, FenceGrade::Proven, Needs::Delay(delay), waiting, sink);
+        }
+        // Nothing stands in its way, but somebody has to tell the time: a queue of a later connection, or the next to open.
+        let mut queues = self.queues.iter();
+        let clock = queues.find(|(_, queue)| queue.waker.is_some()).map(|(&seat, _)| seat);
+        let was_asked = self.fences.iter().any(|fence| fence.waiting.is_empty());
+        let is_hopeless = was_asked || self.hindrance().is_some();
+        self.keep_fence(through, FenceGrade::Proven, Needs::Clock(delay), Vec::from_iter(clock), sink);
+        if clock.is_none() && is_hopeless {
+            self.end_unattended();
+        }
+    }
+
+    /// No queue opens soon to tell the time for these: they are made now.
+    fn end_unattended(&mut self) {
+        for fence in self.fences.extract_if(.., |fence| fence.waiting.is_empty()) {
+            fence.sink.fenced(fence.through, fence.grade);
+        }
     }
 
     /// The wrapped path has made its fence, which knows nothing of the attempts that were kept from it.
@@ -313,10 +345,22 @@ impl State {
         waiting: Vec<Seat>,
         sink: ControlSink,
     ) {
-        self.closed_through = self.closed_through.max(through);
         if waiting.is_empty() {
+            self.closed_through = self.closed_through.max(through);
             return sink.fenced(through, grade);
         }
+        self.keep_fence(through, grade, needs, waiting, sink);
+    }
+
+    fn keep_fence(
+        &mut self,
+        through: Incarnation,
+        grade: FenceGrade,
+        needs: Needs,
+        waiting: Vec<Seat>,
+        sink: ControlSink,
+    ) {
+        self.closed_through = self.closed_through.max(through);
         self.fence_serial += 1;
         self.fences.push(Fence { serial: self.fence_serial, through, grade, needs, waiting, sink });
     }
@@ -332,8 +376,6 @@ impl State {
         for fence in self.fences.iter_mut().filter(|fence| which(fence.serial)) {
             fence.waiting.retain(|&waiting| waiting != seat);
         }
-        for fence in self.fences.extract_if(.., |fence| fence.waiting.is_empty()) {
-            fence.sink.fenced(fence.through, fence.grade);
-        }
+        self.end_unattended();
     }
 }

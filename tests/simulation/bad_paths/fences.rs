@@ -28,11 +28,13 @@ fn a_write_of_unknown_fate_ends_however_its_link_is_fenced_and_where_it_is_not_w
             assert_eq!(harness.completed, 1, "nothing but a word helps");
             let path = harness.sim.status().paths[0].id;
             assert!(harness.sim.status().paths[0].unfenced_since.is_some());
+            assert_eq!(harness.sim.status().waiting, 1);
             // What was under way is over.
             harness.sim.vouch(path);
             harness.run(MILLI * 50);
         }
         assert_eq!((harness.completed, harness.failed), (2, 0), "{fence:?}");
+        assert_eq!(harness.sim.status().waiting, 0);
         harness.finish();
     }
 }

@@ -33,10 +33,16 @@ fn the_only_path_left_is_looked_at_without_a_pause_that_grows() {
     harness.submit(0, Operation::Read, 1, 1, None);
     harness.submit(0, Operation::Read, 1, 1, None);
     harness.run(MILLI * 2000);
+    let status = harness.sim.status();
+    assert_eq!(status.waiting, 2);
+    assert!(status.paths.iter().all(|path| path.why_down.is_some()), "{status:?}");
     harness.sim.restore_link(0);
     // Probed every 10 ms.
     harness.run(MILLI * 15);
-    assert_eq!(harness.sim.status().paths[0].health, Health::Up);
+    let status = harness.sim.status();
+    assert_eq!((status.paths[0].health, status.waiting), (Health::Up, 0));
+    assert_eq!(status.paths[0].why_down, None);
+    assert!(status.paths[1].why_down.is_some());
     harness.finish();
 }
 

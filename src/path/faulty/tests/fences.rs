@@ -6,7 +6,7 @@ use super::memory::Ending;
 use super::rig::{Rig, Status};
 use super::{LOST, MILLISECOND, NOT_SENT, OK};
 use crate::error::Cause;
-use crate::path::{Fault, FenceGrade, FenceSupport, News, Path, Stall};
+use crate::path::{Fault, FenceGrade, FenceSupport, Incarnation, News, Path, Stall};
 
 const ABORTED: Status =
     Status::Done(Err(Fault::Unknown { cause: Cause::Aborted, fence: Some(FenceGrade::Proven) }));
@@ -123,12 +123,71 @@ fn an_attempt_that_may_land_for_all_the_wrapped_path_knows_prevents_the_fence() 
     assert!(!fenced(&rig));
 }
 
+/// Whether the first connection is fenced.
+fn first_fenced(rig: &Rig) -> bool {
+    let news = rig.news();
+    assert!(news.len() <= 1, "{news:?}");
+    matches!(news[..], [News::Fenced { through, .. }] if through == Incarnation::NONE.next())
+}
+
 #[test]
-fn a_fence_without_queues_is_made_at_once() {
+fn a_fence_takes_its_time_by_the_clock_of_the_next_queue_which_may_be_busy() {
     let mut rig = own();
     rig.drop_queue();
     rig.fence();
+    rig.advance(MILLISECOND);
+    rig.connect().unwrap();
+    rig.disk().frozen = true;
+    rig.write(0, 1);
+    rig.run();
+    rig.advance(9 * MILLISECOND);
+    assert!(!first_fenced(&rig));
+    rig.advance(MILLISECOND);
+    assert!(first_fenced(&rig));
+}
+
+#[test]
+fn a_fence_takes_its_time_by_the_clock_of_a_later_queue_that_is_there() {
+    let mut rig = own();
+    let first = rig.incarnation();
+    rig.drop_queue();
+    rig.connect().unwrap();
+    let sink = rig.sink();
+    rig.path.fence(first, sink).unwrap();
+    rig.run();
+    rig.advance(9 * MILLISECOND);
+    assert!(!first_fenced(&rig));
+    rig.advance(MILLISECOND);
+    assert!(first_fenced(&rig));
+}
+
+#[test]
+fn a_fence_for_which_no_queue_can_tell_the_time_is_made_at_once() {
+    let mut rig = own();
+    rig.drop_queue();
+    rig.faults.fail();
+    rig.fence();
     assert!(fenced(&rig));
+
+    let endings: [fn(&mut Rig); 4] = [
+        |rig| rig.faults.fail(),
+        |rig| rig.faults.stall(LOST),
+        // It was overdue.
+        Rig::fence,
+        |rig| {
+            rig.connect().unwrap();
+            rig.run();
+            rig.drop_queue();
+        },
+    ];
+    for (ending, told) in endings.into_iter().zip([1, 1, 2, 1]) {
+        let mut rig = own();
+        rig.drop_queue();
+        rig.fence();
+        assert!(!fenced(&rig));
+        ending(&mut rig);
+        assert_eq!(rig.news().len(), told);
+    }
 }
 
 #[test]
