@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::error::Error;
+use crate::sync::{Arc, AtomicU64, Ordering};
 
 /// A logical block address: the number of a block, from 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -180,6 +181,37 @@ impl Geometry {
     /// Whether all of `extent` lies on the device.
     pub const fn contains(self, extent: Extent) -> bool {
         extent.end().0 <= self.capacity
+    }
+}
+
+/// A volume's geometry, whose capacity may grow while it is used.
+#[derive(Clone, Debug)]
+pub(crate) struct LiveGeometry {
+    block_size: u32,
+    /// Written by the control side, read by whoever hands requests in. It stands for itself: accesses are relaxed.
+    capacity: Arc<AtomicU64>,
+}
+
+impl LiveGeometry {
+    pub(crate) fn new(geometry: Geometry) -> Self {
+        Self { block_size: geometry.block_size, capacity: Arc::new(AtomicU64::new(geometry.capacity)) }
+    }
+
+    /// As it is now.
+    #[inline]
+    pub(crate) fn get(&self) -> Geometry {
+        Geometry { block_size: self.block_size, capacity: self.capacity.load(Ordering::Relaxed) }
+    }
+
+    /// Whether both are one volume's.
+    #[cfg(feature = "fuse")]
+    pub(crate) fn is_that_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.capacity, &other.capacity)
+    }
+
+    /// From now on it has the capacity of `geometry`, which has the same blocks.
+    pub(crate) fn set(&self, geometry: Geometry) {
+        self.capacity.store(geometry.capacity, Ordering::Relaxed);
     }
 }
 

@@ -42,6 +42,7 @@
 //!   or a [`Client`] (many threads and tasks, blocking or asynchronous).
 //! - [`Request`], [`Completion`], [`Extent`], [`Pool`], [`Error`]: what goes in and comes out.
 //! - [`path`]: what a path is; [`path::BlockDevice`]; [`path::Faulty`], which injects faults around any path.
+//! - [`discover`]: the logical units that this host has, and the ways to each.
 //! - [`policy`]: how a path is chosen.
 #![cfg_attr(
     feature = "fuse",
@@ -89,13 +90,17 @@ mod testing_support;
 mod time;
 mod volume;
 
+pub use path::block_device::discover;
+
 /// Parsers of foreign data, for fuzzing: no part of the interface.
 #[doc(hidden)]
 #[cfg(feature = "testing")]
 pub mod fuzzing {
     #[cfg(feature = "fuse")]
     pub use crate::frontend::fuse::protocol::foreign as fuse;
-    pub use crate::path::block_device::vpd83::identifiers as vpd83;
+    pub use crate::path::block_device::nvme::access_of_namespace as namespace_access;
+    pub use crate::path::block_device::scsi::access_of_group as target_port_groups;
+    pub use crate::path::block_device::vpd83::{identifiers as vpd83, target_port_group};
 }
 
 pub use block::{BlockCount, Extent, Geometry, Lba, Limits};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mpio::path::FenceSupport;
+use mpio::path::{Cache, CacheScope, FenceSupport};
 use mpio::{Fate, Health, PathStatus, Status, Tick};
 use serde_json::{Value, json};
 
@@ -41,7 +41,14 @@ fn one_path(path: &PathStatus, paths: &Paths) -> Value {
         "access": path.access.to_string(),
         "incarnation": path.incarnation.get(),
         "leaving": path.leaving,
+        "identity": path.identity.identifiers().iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "cache": match &path.cache {
+            Cache::None => json!(null),
+            Cache::Shared(CacheScope(scope)) => json!(scope),
+            _ => json!("its own"),
+        },
         "fence": fence(path.fence),
+        "fence_derivation": path.fence_derivation,
         "unfenced_ms": path.unfenced_since.map(|since| whole(Tick::now().since(since).as_millis())),
         "in_flight": path.in_flight(),
         "completed": path.completed(),

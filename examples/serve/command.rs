@@ -7,7 +7,7 @@ use mpio::path::{FaultKind, Stall, Transport};
 
 use crate::units;
 
-pub(crate) const HELP: [&str; 15] = [
+pub(crate) const HELP: [&str; 16] = [
     "stats: the volume, its device and its paths",
     "paths: the paths",
     "fail N: path N loses its connection",
@@ -21,6 +21,7 @@ pub(crate) const HELP: [&str; 15] = [
     "vouch N: nothing that was sent over path N so far can land any more, you say: its array is off, say. What waits for \
      that goes on. If it is not true, old data can land over newer",
     "reconnect N: looks at once whether path N works again",
+    "grow: the volume and its device take over the size that all paths have by now",
     "add PATH: one more path",
     "remove N: path N is taken out",
     "policy NAME: how each I/O's path is chosen from now on",
@@ -40,6 +41,7 @@ pub(crate) enum Command {
     Error(InjectedError),
     Vouch(u32),
     Reconnect(u32),
+    Grow,
     Add(PathBuf),
     Remove(u32),
     Policy(String),
@@ -58,8 +60,7 @@ pub(crate) struct InjectedError {
     pub(crate) fence: Option<Duration>,
 }
 
-const NAMES: &str =
-    "stats, paths, fail, restore, slow, stall, error, vouch, reconnect, add, remove, policy, quit, help";
+const NAMES: &str = "stats, paths, fail, restore, slow, stall, error, vouch, reconnect, grow, add, remove, policy, quit, help";
 
 impl Command {
     /// Reads one line.
@@ -103,6 +104,7 @@ impl<'a, I: Iterator<Item = &'a str>> Words<'a, I> {
             "stall" => self.stall()?,
             "error" => self.error()?,
             "vouch" => Command::Vouch(self.number()?),
+            "grow" => Command::Grow,
             "reconnect" => Command::Reconnect(self.number()?),
             "remove" => Command::Remove(self.number()?),
             "policy" => Command::Policy(self.word("a policy's name")?.to_owned()),

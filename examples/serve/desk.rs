@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use mpio::frontend::fuse::Server;
 use mpio::path::Stall;
 use mpio::{Sharing, Tick, Volume};
 use serde_json::{Value, json};
@@ -20,10 +21,13 @@ use crate::users;
 
 /// How long an answer waits for a path that is being removed.
 const REMOVAL: Duration = Duration::from_secs(5);
+/// The same for a device that is to take over a new size.
+const RESIZING: Duration = Duration::from_secs(10);
 
 pub(crate) struct Desk {
     pub(crate) volume: Volume,
     pub(crate) paths: Paths,
+    pub(crate) server: Arc<Server>,
     pub(crate) device: PathBuf,
     /// Of FUSE, as in `/sys/fs/fuse/connections`.
     pub(crate) connection: u64,
@@ -74,6 +78,7 @@ impl Desk {
             Command::Error(error) => self.error(&error)?,
             Command::Vouch(number) => self.paths.vouch(number)?,
             Command::Reconnect(number) => self.paths.reconnect(number)?,
+            Command::Grow => return self.grow(),
             Command::Add(file) => return Ok(json!({ "path": self.paths.add(&file)? })),
             Command::Remove(number) => {
                 return Ok(json!({ "removed": self.paths.remove(number, REMOVAL)? }));
@@ -108,6 +113,13 @@ impl Desk {
             }
             faults.errors(error.fault, error.rate)
         })
+    }
+
+    fn grow(&self) -> Result<Value, String> {
+        let geometry = self.paths.grow()?;
+        // Also if only the volume had grown before.
+        self.server.resize(RESIZING).map_err(|error| error.to_string())?;
+        Ok(json!({ "blocks": geometry.capacity(), "bytes": geometry.bytes() }))
     }
 
     fn set_policy(&self, name: &str) -> Result<Value, String> {

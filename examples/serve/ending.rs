@@ -2,12 +2,13 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::Duration;
 
 use mpio::frontend::fuse::{Ended, Server};
-use mpio::{Tick, Volume};
+use mpio::{Error, Tick, Volume};
 
 use crate::log::Log;
 use crate::service::News;
@@ -46,6 +47,8 @@ pub(crate) struct End<'a> {
     story: Receiver<()>,
     log: &'a Arc<Log>,
     stage: Stage,
+    /// Set when something could not be written that the kernel had cached.
+    lost: Arc<AtomicBool>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -59,7 +62,7 @@ enum Stage {
 
 impl<'a> End<'a> {
     pub(crate) fn new(volume: Volume, server: Arc<Server>, story: Receiver<()>, log: &'a Arc<Log>) -> Self {
-        Self { volume, server, story, log, stage: Stage::Serving }
+        Self { volume, server, story, log, stage: Stage::Serving, lost: Arc::default() }
     }
 
     /// Serves until it is over.
@@ -84,9 +87,9 @@ impl<'a> End<'a> {
     fn ask(&mut self, by: &str) {
         self.stage = Stage::Ending;
         self.log.line(format!("{by}: ends when {} is not in use", self.server.device().display()));
-        let (server, log) = (Arc::clone(&self.server), Arc::clone(self.log));
+        let (server, log, lost) = (Arc::clone(&self.server), Arc::clone(self.log), Arc::clone(&self.lost));
         let stopper = thread::Builder::new().name("serve-stop".to_owned());
-        if let Err(error) = stopper.spawn(move || stop(&server, &log)) {
+        if let Err(error) = stopper.spawn(move || stop(&server, &log, &lost)) {
             self.stage = Stage::Serving;
             self.log.line(format!("ending: no thread could be started: {error}; ask again"));
         }
@@ -101,6 +104,10 @@ impl<'a> End<'a> {
     fn judge(&self, ended: &Ended) -> Ending {
         let (line, ending) = match (ended, self.stage) {
             (_, Stage::Forced) => ("ended by force".to_owned(), Ending::Forced),
+            (Ended::Detached, Stage::Ending) if self.lost.load(Ordering::Relaxed) => (
+                "the device is detached; some of what the kernel had cached could not be written, and is lost".to_owned(),
+                Ending::Failed,
+            ),
             (Ended::Detached, Stage::Ending) => ("the device is detached".to_owned(), Ending::Asked),
             (Ended::Detached, Stage::Serving) => {
                 ("the device was detached by someone else".to_owned(), Ending::Failed)
@@ -127,12 +134,21 @@ impl<'a> End<'a> {
     }
 }
 
-/// Tries until nobody uses the device, and says now and then who does.
-fn stop(server: &Server, log: &Log) {
+/// Tries until nobody uses the device, and says now and then who does. What could not be written is lost: the kernel forgets it.
+fn stop(server: &Server, log: &Log, lost: &AtomicBool) {
     let mut said: Option<(Tick, Vec<String>)> = None;
     while let Err(error) = server.stop(TRY) {
         if server.ended().is_some() {
             return;
+        }
+        let is_busy =
+            matches!(&error, Error::Os { source, .. } if source.raw_os_error() == Some(libc::EBUSY));
+        if !is_busy {
+            lost.store(true, Ordering::Relaxed);
+            log.line(format!("ending: {error}"));
+            // It came back at once, and may do so again while somebody goes on writing.
+            thread::park_timeout(TRY);
+            continue;
         }
         let users = users::of(server.device());
         let now = Tick::now();
@@ -141,8 +157,6 @@ fn stop(server: &Server, log: &Log) {
             let who = if users.is_empty() { error.to_string() } else { users.join(", ") };
             log.line(format!("ending, but {} is in use: {who}", server.device().display()));
             said = Some((now, users));
-            // What is not EBUSY comes back at once.
-            thread::park_timeout(TRY);
         }
     }
 }

@@ -11,6 +11,7 @@ mod command;
 mod desk;
 mod ending;
 mod events;
+mod list;
 mod log;
 mod options;
 mod paths;
@@ -28,11 +29,16 @@ use std::sync::Arc;
 
 use ending::Ending;
 use log::Log;
+use mpio::discover;
 use options::{HELP, Options, Wish};
 
 fn main() -> ExitCode {
     let options = match Options::read(std::env::args_os().skip(1)) {
         Ok(Wish::Serve(options)) => *options,
+        Ok(Wish::List) => {
+            let _ = stdout().write_all(list::units(&discover::units()).as_bytes());
+            return Ending::Asked.into();
+        }
         Ok(Wish::Help) => {
             // Whoever stops reading it has seen enough.
             let _ = writeln!(stdout(), "{HELP}");

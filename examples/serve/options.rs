@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use mpio::path::FenceSupport;
 use mpio::policy::{self, MakePolicy};
-use mpio::{NoPath, Sharing};
+use mpio::{NoPath, Sharing, discover};
 
 use crate::units;
 
@@ -18,12 +18,17 @@ pub(crate) const HELP: &str = "\
 One volume over several paths, served as a block device of this machine.
 
 Usage: serve --path DEV_OR_FILE [--path DEV_OR_FILE ...] [OPTIONS]
+       serve --unit WWID [OPTIONS]
+       serve --list
 
 The first line on standard output is the device's name, such as /dev/loop3, once it can
 be used. Everything else is on standard error. Needs root and /dev/fuse.
 
 Paths:
   --path DEV_OR_FILE    a way to the storage: a block device or a regular file
+  --unit WWID           all ways that this host has to a logical unit, by the name that
+                        multipath -ll shows
+  --list                shows the logical units of this host and their ways, and ends
   --assert-same         the paths lead to one device: take my word where there is no
                         identifier to compare
   --claim-timeout TIME  how long to wait for a path that another process still holds, such as
@@ -70,6 +75,7 @@ Exit code: 0 it was asked to end, 1 serving failed, 2 wrong options, 3 it could 
 /// What the command line asks for.
 pub(crate) enum Wish {
     Serve(Box<Options>),
+    List,
     Help,
 }
 
@@ -143,10 +149,16 @@ impl Options {
             if matches!(name.as_str(), "-h" | "--help") {
                 return Ok(Wish::Help);
             }
+            if name == "--list" {
+                return Ok(Wish::List);
+            }
             options.take(&name, value, &mut arguments).map_err(|problem| format!("{name}: {problem}"))?;
         }
         if options.paths.is_empty() {
-            return Err("no path is given; name a block device or a file with --path".to_owned());
+            return Err(
+                "no path is given; name a block device or a file with --path, or a logical unit with --unit"
+                    .to_owned(),
+            );
         }
         Ok(Wish::Serve(Box::new(options)))
     }
@@ -198,6 +210,7 @@ impl Options {
 
     fn set(&mut self, name: &str, text: &str) -> Result<(), String> {
         match name {
+            "--unit" => self.paths.extend(ways(text)?),
             "--claim-timeout" => self.claim_timeout = units::duration_or_none(text)?,
             "--policy" => self.policy = policy(text)?,
             "--queues" => self.queues = number(text, 1..=MOST_QUEUES)?,
@@ -220,8 +233,9 @@ impl Options {
 }
 
 /// The options that take a value.
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 17] = [
     "--path",
+    "--unit",
     "--device",
     "--control",
     "--claim-timeout",
@@ -292,6 +306,17 @@ fn hand_off(name: &str) -> Result<HandOff, String> {
         "direct" => Ok(HandOff::Direct),
         "lane" => Ok(HandOff::Lane),
         _ => Err(format!("no hand-off is called {name:?}; there are direct, lane")),
+    }
+}
+
+/// The ways to a logical unit of this host.
+fn ways(wwid: &str) -> Result<Vec<PathBuf>, String> {
+    let units = discover::units();
+    match units.iter().find(|unit| unit.wwid == wwid) {
+        Some(unit) => Ok(unit.paths.iter().map(|path| path.node.clone()).collect()),
+        None => {
+            Err(format!("no logical unit of this host is called {wwid:?}; --list shows those that there are"))
+        }
     }
 }
 

@@ -5,10 +5,11 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use mpio::path::{FaultHandle, Faulty, FenceSupport};
-use mpio::{PathId, PathOptions, Status, Tick, Volume, VolumeBuilder};
+use mpio::{Geometry, PathId, PathOptions, Status, Tick, Volume, VolumeBuilder};
 
 use crate::claim::{Board, Claiming};
 use crate::options::{Options, Sameness};
@@ -17,6 +18,8 @@ use crate::options::{Options, Sameness};
 const LATER_CLAIM: Duration = Duration::from_secs(10);
 /// How long connecting may take beside the claim.
 const CONNECTING: Duration = Duration::from_secs(30);
+/// How long paths may take to say how large they are.
+const LOOK: Duration = Duration::from_secs(2);
 /// For ever, as far as the volume is concerned.
 const AGES: Duration = Duration::from_hours(100 * 365 * 24);
 
@@ -149,6 +152,26 @@ impl Paths {
     pub(crate) fn reconnect(&self, number: u32) -> Result<(), String> {
         let id = self.with(number, |member| Ok(member.id))?;
         self.volume.retry_path(id).map_err(|error| error.to_string())
+    }
+
+    /// Has the volume take over the size that all paths have by now, which are looked at for it.
+    ///
+    /// # Errors
+    /// Which path is too small.
+    pub(crate) fn grow(&self) -> Result<Geometry, String> {
+        let before = self.volume.geometry();
+        let until = Tick::now().after(LOOK);
+        loop {
+            for path in self.status().paths {
+                // One that goes meanwhile has no say; one that is being looked at has yet to be looked at again.
+                let _ = self.volume.retry_path(path.id);
+            }
+            match self.volume.grow() {
+                Ok(geometry) if geometry != before => return Ok(geometry),
+                result if Tick::now() >= until => return result.map_err(|error| error.to_string()),
+                _ => thread::park_timeout(LOOK / 20),
+            }
+        }
     }
 
     /// Ends all faults of a path, which is looked at at once.

@@ -84,6 +84,7 @@ fn serve(
     let _ = reception.desk.set(Desk {
         volume: volume.clone(),
         paths,
+        server: Arc::clone(&server),
         device: server.device().to_owned(),
         connection: server.connection(),
         policy: Mutex::new(options.policy.name()),

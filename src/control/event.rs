@@ -50,6 +50,8 @@ pub enum EventKind {
     Unfenced,
     /// The device behind the path now has this many blocks.
     Capacity(u64),
+    /// The volume now has this many blocks.
+    Grown(u64),
     /// The path is being removed.
     Leaving,
     /// Every queue has let go of the path: it is gone.
@@ -92,7 +94,7 @@ impl fmt::Display for EventKind {
                 write!(f, "no fence after {} ms: writes of unknown fate wait for it", age.as_millis())
             }
             Self::Unfenced => f.write_str("writes of unknown fate wait for the device's answer (no fence)"),
-            Self::Capacity(blocks) => write!(f, "now has {blocks} blocks"),
+            Self::Capacity(blocks) | Self::Grown(blocks) => write!(f, "now has {blocks} blocks"),
             Self::Leaving => f.write_str("is being removed"),
             Self::Removed => f.write_str("removed"),
             Self::PolicyReplaced(queue, reason) => {

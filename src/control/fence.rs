@@ -169,6 +169,8 @@ impl Supervisor {
         let Some(member) = self.member(path) else { return };
         member.fences.change_rule(member.incarnation, member.description.fence, support);
         member.description.fence = support;
+        // It was of the other.
+        member.description.fence_derivation.clear();
         let wanted = member.fences.wanted;
         self.needs_fence(now, path, wanted);
     }
@@ -332,7 +334,7 @@ mod tests {
             check_interval: Duration::from_secs(1),
         };
         let make = Arc::new(RoundRobin::default());
-        let mut supervisor = Supervisor::new(config, NoPath::Fail, make, Arc::new(Common::new(1)));
+        let mut supervisor = Supervisor::new(config, NoPath::Fail, make, Arc::new(Common::new(1, geometry)));
         let mut description = Description::new(Identity::none(), geometry, limits);
         description.fence = FenceSupport::Proven;
         let path = supervisor.join(JOINED, "path".to_owned(), Terms::default(), description).unwrap();

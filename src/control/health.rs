@@ -1,5 +1,6 @@
 //! Up, suspect, down: what evidence, probes and connections do to a path.
 
+use crate::block::Geometry;
 use crate::engine::Health;
 use crate::error::{Cause, Error};
 use crate::io::PathId;
@@ -205,6 +206,11 @@ impl Supervisor {
     pub(super) fn capacity_changed(&mut self, now: Tick, path: PathId, blocks: u64) {
         let promised = self.config.promise.geometry.capacity();
         self.say(now, Some(path), EventKind::Capacity(blocks));
+        if let Some(member) = self.member(path)
+            && let Ok(geometry) = Geometry::new(member.description.geometry.block_size(), blocks)
+        {
+            member.description.geometry = geometry;
+        }
         if blocks < promised {
             self.down(now, path, too_small(blocks, promised));
             self.start_over(now, path);
@@ -339,7 +345,8 @@ impl Supervisor {
         let is_needed = !self.has_other(path);
         let Some(member) = self.member(path) else { return };
         member.failures = 0;
-        member.next_try = now.after(check);
+        // One that takes no I/O at present is looked at more often.
+        member.next_try = now.after(if member.access.is_active() { check } else { base });
         let was_asked = std::mem::take(&mut member.asked);
         let is_news = member.health != Health::Up || member.access_inferred == Inferred::Yes || was_asked;
         if !is_news {

@@ -1,5 +1,6 @@
 //! Paths that join and leave.
 
+use crate::block::Geometry;
 use crate::engine::{Health, MAX_SCOPES};
 use crate::error::{Error, Fate};
 use crate::io::PathId;
@@ -139,6 +140,38 @@ impl Supervisor {
         self.look_at_others(now, path);
         self.close_if_free(now, path);
         Ok(())
+    }
+
+    /// Takes over the size that every path has by now, if that is larger than the volume's.
+    ///
+    /// # Errors
+    /// The path that stands in the way.
+    pub(crate) fn grow(&mut self, now: Tick) -> Result<Geometry, Error> {
+        let present = self.config.promise.geometry;
+        let staying = || self.members.iter().flatten().filter(|member| member.leaving == Leaving::No);
+        if let Some(unseen) = staying().find(|member| member.ever_connected == EverConnected::No) {
+            let problem =
+                "has not connected so far, and may be smaller than the others: wait for it, or remove it";
+            return Err(Error::path(&unseen.name, problem));
+        }
+        let blocks = |member: &&Member| member.description.geometry.capacity();
+        let most = staying().map(|member| blocks(&member)).max().unwrap_or(0);
+        let Some(least) = staying().min_by_key(blocks) else { return Ok(present) };
+        let capacity = blocks(&least);
+        if capacity <= present.capacity() && most > present.capacity() {
+            let problem = format!(
+                "still has {capacity} blocks, another path has {most}: make it as large, or remove it"
+            );
+            return Err(Error::path(&least.name, problem));
+        }
+        if capacity <= present.capacity() {
+            return Ok(present);
+        }
+        let grown = Geometry::new(present.block_size(), capacity)?;
+        self.config.promise.geometry = grown;
+        self.common.geometry.set(grown);
+        self.say(now, None, EventKind::Grown(capacity));
+        Ok(grown)
     }
 
     /// The member that the caller names.

@@ -64,7 +64,7 @@ pub(crate) struct Supervisor {
     finished: Vec<bool>,
     changed: Changed,
     end: End,
-    ghosts: Arc<crate::engine::Common>,
+    pub(super) common: Arc<crate::engine::Common>,
 }
 
 /// Whether queues have yet to be told.
@@ -104,7 +104,7 @@ impl Supervisor {
             finished: vec![false; config.queues.into()],
             changed: Changed::Yes,
             end: End::NotYet,
-            ghosts: common,
+            common,
         }
     }
 
@@ -118,7 +118,7 @@ impl Supervisor {
         self.changed = Changed::No;
         self.snapshot.epoch += 1;
         self.snapshot.joined = self.serial;
-        let (idle, marks) = (self.idle_queues(), &self.ghosts.marks);
+        let (idle, marks) = (self.idle_queues(), &self.common.marks);
         for member in self.members.iter_mut().flatten() {
             let drained = member.over_in(&idle).map_or(Incarnation::LAST, |over| over.drained);
             // Whose writes have all ended, and are durable.
@@ -265,11 +265,11 @@ impl Supervisor {
     }
 
     pub(super) fn ghosts(&self) -> &Ghosts {
-        &self.ghosts.ghosts
+        &self.common.ghosts
     }
 
     pub(super) fn marks(&self) -> &Marks {
-        &self.ghosts.marks
+        &self.common.marks
     }
 
     /// Of each queue, whether it holds nothing and never will over what is there now.

@@ -39,7 +39,7 @@ fn volume() -> (Supervisor, PathId) {
         check_interval: MILLI * 10_000,
     };
     let make = Arc::new(RoundRobin::default());
-    let mut supervisor = Supervisor::new(config, NoPath::Fail, make, Arc::new(Common::new(1)));
+    let mut supervisor = Supervisor::new(config, NoPath::Fail, make, Arc::new(Common::new(1, geometry(64))));
     let path = supervisor.join(at(0), "a".to_owned(), Terms::default(), description("6001")).unwrap();
     let _ = supervisor.take_snapshot();
     (supervisor, path)
@@ -185,4 +185,30 @@ fn a_join_is_refused_for_another_device() {
     let joined: Result<_, Error> =
         supervisor.join(at(1), "b".to_owned(), Terms::default(), description("6002"));
     assert!(joined.is_err());
+}
+
+#[test]
+fn a_volume_grows_to_what_its_smallest_path_has_and_names_the_one_that_has_not_grown() {
+    let (mut supervisor, first) = volume();
+    let other = description("6001");
+    let second = supervisor.join(at(0), "b".to_owned(), Terms::default(), other).unwrap();
+    let tell = |supervisor: &mut Supervisor, path, blocks| {
+        let news = News::Capacity(blocks);
+        supervisor.report(at(1), &ControlReport { path, incarnation: FIRST, news });
+    };
+    assert_eq!(supervisor.grow(at(1)).unwrap(), geometry(64));
+    tell(&mut supervisor, first, 128);
+    let refusal = supervisor.grow(at(1)).unwrap_err().to_string();
+    assert!(refusal.starts_with("b: still has 64 blocks, another path has 128"), "{refusal}");
+    tell(&mut supervisor, second, 96);
+    assert_eq!(supervisor.grow(at(1)).unwrap(), geometry(96));
+    assert!(supervisor.take_events().iter().any(|event| event.kind == EventKind::Grown(96)));
+    assert_eq!(supervisor.common.geometry.get(), geometry(96));
+    // From now on that is what a path must have.
+    tell(&mut supervisor, first, 64);
+    let down =
+        |supervisor: &Supervisor| supervisor.roster().filter(|path| path.health == Health::Down).count();
+    assert_eq!(down(&supervisor), 1);
+    // It never gets smaller by itself.
+    assert!(supervisor.grow(at(2)).is_ok_and(|present| present == geometry(96)));
 }

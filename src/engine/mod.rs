@@ -41,7 +41,7 @@ pub use snapshot::Sharing;
 pub use snapshot::{Health, NoPath};
 pub(crate) use snapshot::{Phase, PolicyChoice, Route, Snapshot};
 
-use crate::block::{Extent, Geometry, Limits};
+use crate::block::{Extent, Geometry, Limits, LiveGeometry};
 use crate::buffer::{Buffer, Direction, Lent};
 use crate::error::{Cause, Error, Fate};
 use crate::io::{Completion, Cookie, Memory, Operation, PathId, Rejected, Request};
@@ -89,14 +89,20 @@ impl Config {
 pub(crate) struct Common {
     pub(crate) ghosts: Ghosts,
     pub(crate) marks: Marks,
+    pub(crate) geometry: LiveGeometry,
     /// By queue, requests that are on no path. Each number stands for itself: accesses are relaxed.
     waiting: Box<[AtomicU32]>,
 }
 
 impl Common {
-    pub(crate) fn new(queues: u16) -> Self {
+    pub(crate) fn new(queues: u16, geometry: Geometry) -> Self {
         let waiting = (0..queues).map(|_| AtomicU32::new(0)).collect();
-        Self { ghosts: Ghosts::default(), marks: Marks::new(queues), waiting }
+        Self {
+            ghosts: Ghosts::default(),
+            marks: Marks::new(queues),
+            geometry: LiveGeometry::new(geometry),
+            waiting,
+        }
     }
 
     /// Requests that are on no path, over all queues, as those last said.
@@ -277,7 +283,7 @@ impl Engine {
         if self.is_full() {
             return Err(Error::QueueFull { depth: self.config.depth });
         }
-        request.check(self.config.geometry, &self.config.limits)
+        request.check(self.common.geometry.get(), &self.config.limits)
     }
 
     // What comes out beside completions.

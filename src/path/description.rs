@@ -23,6 +23,8 @@ pub struct Description {
     pub depth: u32,
     /// How well the path can make sure that earlier attempts no longer take effect.
     pub fence: FenceSupport,
+    /// How that is known, in words for the user; may be empty.
+    pub fence_derivation: String,
 }
 
 impl Description {
@@ -36,6 +38,7 @@ impl Description {
             access: AccessState::Optimized,
             depth: 64,
             fence: FenceSupport::None,
+            fence_derivation: String::new(),
         }
     }
 }
@@ -58,6 +61,8 @@ pub enum IdentifierKind {
     NvmeNguid,
     /// NVMe IEEE extended unique identifier (descriptor 1).
     NvmeEui64,
+    /// NVMe subsystem name with the namespace's number in it (NVM Express base specification 2.0 section 4.5).
+    NvmeSubsystem,
     /// File system and inode of a regular file, also when it is behind a loop device.
     File,
     /// Given by the user or by a path of the user's own making.
@@ -82,6 +87,8 @@ impl fmt::Display for Identifier {
             IdentifierKind::ScsiT10 => "t10",
             IdentifierKind::NvmeUuid => "uuid",
             IdentifierKind::NvmeNguid => "nguid",
+            // Its value says by itself what it is.
+            IdentifierKind::NvmeSubsystem => "nvme",
             IdentifierKind::File => "file",
             IdentifierKind::Custom => "custom",
         };

@@ -15,8 +15,8 @@ mod files;
 mod ring;
 #[cfg(test)]
 mod tests;
-mod wake_fd;
 mod waker;
+mod watch_set;
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -26,6 +26,8 @@ pub(crate) use files::Registered;
 pub(crate) use ring::Span;
 pub(crate) use waker::Ready;
 pub use waker::Waker;
+#[cfg(feature = "fuse")]
+pub(crate) use watch_set::WatchSet;
 
 use crate::buffer::Pool;
 use crate::error::Error;
@@ -81,7 +83,7 @@ pub(crate) struct NoRoom;
 pub struct Reactor {
     ready: waker::Ready,
     backend: Backend,
-    wake_fd: Option<wake_fd::WakeFd>,
+    wake_fd: Option<watch_set::WatchSet>,
     warning: Option<String>,
 }
 
@@ -194,12 +196,12 @@ impl Reactor {
             Some(made) => made,
             None => self.make_wake_fd().map_err(|source| Error::os("making the wake descriptor", source))?,
         };
-        let wake_fd: &wake_fd::WakeFd = self.wake_fd.insert(made);
+        let wake_fd: &watch_set::WatchSet = self.wake_fd.insert(made);
         Ok(wake_fd.as_fd())
     }
 
-    fn make_wake_fd(&self) -> std::io::Result<wake_fd::WakeFd> {
-        let made = wake_fd::WakeFd::new()?;
+    fn make_wake_fd(&self) -> std::io::Result<watch_set::WatchSet> {
+        let made = watch_set::WatchSet::new()?;
         made.watch(self.ready.as_fd())?;
         if let Backend::Ring(ring) = &self.backend {
             made.watch(ring.as_fd())?;

@@ -361,6 +361,17 @@ impl Simulation {
         answer.try_recv().unwrap_or(Err(Error::Closed { fate: Fate::NotSent }))
     }
 
+    /// Takes over the size that every path has by now.
+    ///
+    /// # Errors
+    /// The path that stands in the way.
+    pub fn grow(&mut self) -> Result<Geometry, Error> {
+        let (reply, answer) = bounded(1);
+        self.conductor.handle(self.now, Message::Grow(reply));
+        self.due = Some(self.now);
+        answer.try_recv().unwrap_or(Err(Error::Closed { fate: Fate::NotSent }))
+    }
+
     /// Vouches for a path.
     pub fn vouch(&mut self, path: PathId) {
         self.conductor.handle(self.now, Message::Vouch(path));

@@ -479,7 +479,7 @@ pub(crate) fn assemble(
     let limits =
         descriptions().fold(first.limits, |limits: Limits, description| limits.minimum(description.limits));
     let promise = Promise { geometry, limits };
-    let common = Arc::new(Common::new(settings.queues));
+    let common = Arc::new(Common::new(settings.queues, geometry));
     let config = Config {
         queues: settings.queues,
         promise,
@@ -490,7 +490,6 @@ pub(crate) fn assemble(
     let supervisor =
         Supervisor::new(config, settings.no_path, Arc::clone(&settings.make), Arc::clone(&common));
     let shared = Arc::new(Shared {
-        geometry,
         limits,
         snapshot: Arc::new(ArcSwap::from_pointee(Snapshot::new(
             settings.no_path,

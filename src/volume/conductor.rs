@@ -136,6 +136,9 @@ impl Conductor {
             Message::Retry(path, reply) => {
                 let _ = reply.send(self.supervisor.retry(now, path));
             }
+            Message::Grow(reply) => {
+                let _ = reply.send(self.supervisor.grow(now));
+            }
             Message::Vouch(path) => self.supervisor.vouch(now, path),
             Message::SetPolicy(make) => self.supervisor.set_policy(make),
             Message::Close(end, settling) => {
@@ -297,6 +300,9 @@ impl Conductor {
             incarnation: standing.incarnation,
             leaving: standing.leaving,
             fence: standing.description.fence,
+            fence_derivation: standing.description.fence_derivation.clone(),
+            identity: standing.description.identity.clone(),
+            cache: standing.description.cache.clone(),
             unfenced_since: standing.unfenced_since,
             totals,
         }

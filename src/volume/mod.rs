@@ -90,9 +90,9 @@ impl Volume {
         VolumeBuilder::new()
     }
 
-    /// Block size and capacity.
+    /// Block size and capacity, which [`grow`](Self::grow) may change.
     pub fn geometry(&self) -> Geometry {
-        self.inner.shared.geometry
+        self.inner.shared.geometry()
     }
 
     /// What one request may ask for.
@@ -174,6 +174,19 @@ impl Volume {
     pub fn retry_path(&self, path: PathId) -> Result<(), Error> {
         let (reply, answer) = bounded(1);
         self.ask(Message::Retry(path, reply), &answer)?
+    }
+
+    /// Takes over the size that every path has by now, if that is larger; the volume's size from now on. Requests may use the new
+    /// blocks at once. A path's size is looked at when it connects and with each probe
+    /// ([`EventKind::Capacity`](crate::EventKind::Capacity), [`retry_path`](Self::retry_path)). The kernel looks at that of a SCSI
+    /// disk when it is told to: `echo 1 >/sys/block/sdX/device/rescan`.
+    ///
+    /// # Errors
+    /// [`Error::Path`] for the path that stands in the way, since it has no more blocks than the volume while others have; or if the
+    /// volume is closed.
+    pub fn grow(&self) -> Result<Geometry, Error> {
+        let (reply, answer) = bounded(1);
+        self.ask(Message::Grow(reply), &answer)?
     }
 
     /// Replaces the policy, in each queue between two batches.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache};
 
-use crate::block::{Geometry, Limits};
+use crate::block::{Geometry, Limits, LiveGeometry};
 use crate::buffer::{Buffer, Pool};
 use crate::engine::{Common, Config, Engine, Evidence, PathCounters, PolicySeat, Sharing, Snapshot, Staged};
 use crate::error::{Error, Fate};
@@ -49,13 +49,13 @@ pub(crate) struct QueueSetup {
 pub struct Queue {
     /// `None` only while it is being dropped.
     core: Option<QueueCore>,
-    geometry: Geometry,
+    geometry: LiveGeometry,
     limits: Limits,
 }
 
 impl Queue {
     pub(crate) fn new(setup: QueueSetup) -> Result<Self, Error> {
-        let (geometry, limits) = (setup.shared.geometry, setup.shared.limits);
+        let (geometry, limits) = (setup.shared.common.geometry.clone(), setup.shared.limits);
         Ok(Self { core: Some(QueueCore::new(setup)?), geometry, limits })
     }
 
@@ -64,9 +64,13 @@ impl Queue {
         self.core.as_ref().map_or(QueueIndex(0), |core| core.index)
     }
 
-    /// Block size and capacity.
-    pub const fn geometry(&self) -> Geometry {
-        self.geometry
+    /// Block size and capacity, which [`Volume::grow`](crate::Volume::grow) may change.
+    pub fn geometry(&self) -> Geometry {
+        self.geometry.get()
+    }
+
+    pub(crate) fn live_geometry(&self) -> LiveGeometry {
+        self.geometry.clone()
     }
 
     /// What one request may ask for.
@@ -280,7 +284,7 @@ impl QueueCore {
             shared,
         } = setup;
         let mut snapshot = Cache::new(Arc::clone(&shared.snapshot));
-        let (geometry, limits) = (shared.geometry, shared.limits);
+        let (geometry, limits) = (shared.geometry(), shared.limits);
         let config =
             Config { queue: index, depth, late_after, suspect_after, max_retries, sharing, geometry, limits };
         let common: Arc<Common> = Arc::clone(&shared.common);

@@ -37,6 +37,7 @@ pub(crate) enum Message {
     /// A queue is about to be taken; the answer comes when everything that was decided without it is published.
     Take(QueueIndex, Sender<()>),
     Retry(PathId, Sender<Result<(), Error>>),
+    Grow(Sender<Result<Geometry, Error>>),
     Vouch(PathId),
     SetPolicy(Arc<dyn MakePolicy>),
     Close(Tick, Settling),
@@ -126,7 +127,6 @@ pub(crate) struct Line {
 
 /// What every part of a volume can see.
 pub(crate) struct Shared {
-    pub(crate) geometry: Geometry,
     pub(crate) limits: Limits,
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
     pub(crate) common: Arc<Common>,
@@ -137,6 +137,11 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// Block size and capacity, as they are now.
+    pub(crate) fn geometry(&self) -> Geometry {
+        self.common.geometry.get()
+    }
+
     /// Whether it was built here, and not in the process that this one was forked from.
     pub(crate) fn is_of_this_process(&self) -> bool {
         self.process == std::process::id()

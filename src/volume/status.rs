@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::engine::{Health, Totals};
 use crate::error::Fate;
 use crate::io::PathId;
-use crate::path::{AccessState, FenceSupport, Incarnation};
+use crate::path::{AccessState, Cache, FenceSupport, Identity, Incarnation};
 use crate::time::Tick;
 
 /// How a volume stands: a picture of one moment, put together from counters that go on counting.
@@ -42,6 +42,12 @@ pub struct PathStatus {
     pub leaving: bool,
     /// How well it can be fenced.
     pub fence: FenceSupport,
+    /// How that is known, as the path says; empty if it does not.
+    pub fence_derivation: String,
+    /// What it calls the device, with the kinds of identifier.
+    pub identity: Identity,
+    /// Which cache its writes land in.
+    pub cache: Cache,
     /// Since when something waits for that: writes of unknown fate, to be sent again or to let newer ones through.
     pub unfenced_since: Option<Tick>,
     pub(super) totals: Totals,

@@ -63,7 +63,8 @@ impl Freezable {
         let offset = place(&file, &image)?;
         let freezing = LoopDevice::attach(&file, &[])?;
         let range = [format!("--offset={offset}"), format!("--sizelimit={BYTES}")];
-        let open = LoopDevice::attach(&image, &[&range[0], &range[1]])?;
+        // Over the device below, since two loop devices over one file are one unit, of which this one is mounted.
+        let open = LoopDevice::attach(below.node(), &[&range[0], &range[1]])?;
         if !has_direct_io(&freezing) {
             return Err("the file would be read through a cache, which the open way goes past".to_owned());
         }

@@ -23,7 +23,8 @@ pub(crate) struct Plan {
 
 impl Default for Plan {
     fn default() -> Self {
-        let limits = Limits::new(1 << 20).with_write_zeroes(BlockCount::new(1 << 16));
+        let most = BlockCount::new(1 << 16);
+        let limits = Limits::new(1 << 20).with_write_zeroes(most).with_discard(most);
         Self { block_size: 512, limits, queues: 2, depth: 64, buffers: 32 }
     }
 }

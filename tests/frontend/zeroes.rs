@@ -50,17 +50,42 @@ fn discards_and_zeroes_read_back_as_zeroes() {
 
 #[test]
 fn a_request_for_more_zeroes_than_the_volume_takes_goes_in_parts() {
-    let limits = Limits::new(1 << 20).with_write_zeroes(BlockCount::new(24));
+    let limits =
+        Limits::new(1 << 20).with_write_zeroes(BlockCount::new(24)).with_discard(BlockCount::new(24));
     let Some(rig) = Rig::required(Plan { limits, ..Plan::default() }) else { return };
     all_ways(&rig);
     assert!(rig.medium.state().count(UNMAP) > LEN / 512 / 24);
 }
 
+/// What gives blocks back is not offered, and has nothing written: a new file system would have its whole disk zeroed.
+fn discards_nothing(rig: &Rig) {
+    rig.medium.state().data.fill(0xee);
+    let (len, node) = (LEN.to_string(), rig.node());
+    // To the kernel a discard is a hint: it does not say that nothing came of it.
+    run("blkdiscard", &[&node]);
+    assert!(!run("fallocate", &["--punch-hole", "--keep-size", "--length", &len, &node]));
+    assert!(rig.medium.state().data.iter().all(|&byte| byte == 0xee));
+}
+
+#[test]
+fn a_volume_that_cannot_discard_offers_no_discards() {
+    let limits = Limits::new(1 << 20).with_write_zeroes(BlockCount::new(2048));
+    let Some(rig) = Rig::required(Plan { limits, ..Plan::default() }) else { return };
+    zeroed(&rig, "blkdiscard", &["--zeroout"]);
+    zeroed(&rig, "fallocate", &["--zero-range", "--keep-size"]);
+    assert!(rig.medium.state().count(ZERO) > 0);
+    discards_nothing(&rig);
+    // The kernel asks for zeroes no more when it was refused a discard, and writes them itself.
+    zeroed(&rig, "blkdiscard", &["--zeroout"]);
+}
+
 #[test]
 fn without_write_zeroes_there_are_writes() {
-    let limits = Limits::new(1 << 20);
+    let limits = Limits::new(1 << 20).with_discard(BlockCount::new(2048));
     let Some(rig) = Rig::required(Plan { limits, ..Plan::default() }) else { return };
-    all_ways(&rig);
+    discards_nothing(&rig);
+    zeroed(&rig, "blkdiscard", &["--zeroout"]);
+    zeroed(&rig, "fallocate", &["--zero-range", "--keep-size"]);
     let state = rig.medium.state();
     assert!(state.count(WRITE) > 0 && state.count(ZERO) + state.count(UNMAP) == 0);
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::rig::{Serve, can_serve, in_background, until};
-use crate::testing_support::{LoopDevice, Loops, require_loops};
+use crate::testing_support::{LoopDevice, Loops, require_loops, run};
 
 const BYTES: u64 = 4 << 20;
 const BLOCK: usize = 4096;
@@ -171,4 +171,29 @@ fn the_policy_is_changed_under_way() {
         assert_eq!(serve.must("stats")["policy"], name);
     }
     assert_eq!(serve.must("policy adaptive")["policy"], "adaptive-latency");
+}
+
+#[test]
+fn a_volume_whose_paths_have_grown_grows_while_it_is_used() {
+    let Some((serve, loops)) = serve(2) else { return };
+    let user = File::options().read(true).write(true).open(serve.device()).unwrap();
+    File::options().write(true).open(loops.file()).unwrap().set_len(2 * BYTES).unwrap();
+    assert_eq!(serve.must("grow")["bytes"], BYTES, "no path has");
+    let grown = |index: usize| run("losetup", &["--set-capacity", loops.device(index).to_str().unwrap()]);
+    assert!(grown(1));
+    let refused = serve.control("grow")["error"].to_string();
+    assert!(
+        refused.contains(loops.device(0).to_str().unwrap()) && refused.contains("still has"),
+        "{refused}"
+    );
+    assert!(grown(0));
+    assert_eq!(serve.must("grow")["bytes"], 2 * BYTES);
+    assert_eq!(serve.must("stats")["blocks"].as_u64().unwrap() * 512, 2 * BYTES);
+    user.write_all_at(&[7; BLOCK], 2 * BYTES - BLOCK as u64).unwrap();
+    user.sync_all().unwrap();
+    let mut found = [0; BLOCK];
+    File::open(loops.file()).unwrap().read_exact_at(&mut found, 2 * BYTES - BLOCK as u64).unwrap();
+    assert_eq!(found, [7; BLOCK]);
+    drop(user);
+    serve.terminate().with(0);
 }

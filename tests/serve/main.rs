@@ -9,6 +9,7 @@ mod command_line;
 mod commands;
 mod device;
 mod endings;
+mod killed;
 mod machine;
 mod rig;
 mod socket;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::os;
+use crate::reactor::WatchSet;
 use crate::time::Tick;
 
 use super::protocol::{Answer, WRITE_HEAD};
@@ -43,6 +44,17 @@ impl Channel {
             Ok(()) => Ok(fresh),
             Err(source) => Err(Error::os("making another channel of a FUSE connection", source)),
         }
+    }
+
+    /// What to sleep on: readable when there is a request, or the connection is over.
+    ///
+    /// It is not the channel itself. A ring that polls a file holds it for as long as the ring lives, and a ring lives for as long
+    /// as the memory that it is mapped to: in a process that was killed until the last of its threads is gone, also the one that
+    /// waits for what this channel would have to answer. A set holds none of its members.
+    pub(super) fn watch(&self) -> io::Result<WatchSet> {
+        let set = WatchSet::new()?;
+        set.watch(self.as_fd())?;
+        Ok(set)
     }
 
     /// Reads a request: so many bytes, the first of them in `head`. `WouldBlock` if there is none.

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::block::Geometry;
+use crate::block::{Geometry, LiveGeometry};
 use crate::error::Error;
 use crate::time::Tick;
 
@@ -29,6 +29,8 @@ const ATTEMPTS: u32 = 64;
 /// How long a device that was asked for by name is waited for, and how often it is tried.
 const PATIENCE: Duration = Duration::from_secs(5);
 const INTERVAL: Duration = Duration::from_millis(20);
+/// How often a device is asked to take over the size of its file.
+const RESIZES: u32 = 100;
 
 /// A loop device that is attached to our file and opened by us: it is detached when the last one closes it.
 #[derive(Debug)]
@@ -41,17 +43,17 @@ impl LoopDevice {
     /// Attaches `backing` to the device that is `wanted`, or to one that is free.
     pub(super) fn attach(
         backing: &File,
-        geometry: Geometry,
+        geometry: &LiveGeometry,
         name: &str,
         wanted: Option<&Path>,
         standing: &Standing,
     ) -> Result<Self, Error> {
-        let config = config(backing, geometry, name);
+        let config = config(backing, geometry.get(), name);
         let device = match wanted {
             Some(path) => take(path, &config, standing)?,
             None => take_any(&config)?,
         };
-        device.check(geometry)?;
+        device.check(geometry.get())?;
         Ok(device)
     }
 
@@ -113,6 +115,21 @@ impl LoopDevice {
         let path = Path::new("/sys/block").join(self.path.file_name()?).join(name);
         fs::read_to_string(path).ok()?.trim().parse().ok()
     }
+}
+
+/// Has a loop device take over the size of its file, which is `bytes` now. The kernel may have been told of another a moment ago,
+/// and drops the news when a write ends at the same moment.
+pub(super) fn take_over_size(mut device: &File, bytes: u64) -> io::Result<()> {
+    for _ in 0..RESIZES {
+        // Has the kernel ask for the file's size, which it remembers otherwise.
+        sys::loop_info(device.as_fd())?;
+        sys::resize_loop(device.as_fd())?;
+        if device.seek(SeekFrom::End(0))? == bytes {
+            return Ok(());
+        }
+        std::thread::park_timeout(INTERVAL);
+    }
+    Err(io::Error::from_raw_os_error(libc::ETIMEDOUT))
 }
 
 fn config(backing: &File, geometry: Geometry, name: &str) -> [u8; LOOP_CONFIG_SIZE] {

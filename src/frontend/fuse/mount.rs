@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
 use crate::error::Error;
@@ -48,13 +48,23 @@ impl Mount {
         Ok(Self { root })
     }
 
-    /// Opens the file, for direct I/O.
+    pub(super) fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    /// Opens the file, for direct I/O. Its server has to answer.
     pub(super) fn open(self) -> Result<File, Error> {
-        let path = format!("/proc/self/fd/{}", self.root.as_raw_fd());
+        let path = format!("/proc/thread-self/fd/{}", self.root.as_raw_fd());
         let opened = File::options().read(true).write(true).custom_flags(libc::O_DIRECT).open(path);
         opened.map_err(|source| {
-            Error::os("opening the FUSE file through /proc/self/fd (is /proc mounted?)", source)
+            Error::os("opening the FUSE file through /proc/thread-self/fd (is /proc mounted?)", source)
         })
+    }
+}
+
+impl From<OwnedFd> for Mount {
+    fn from(root: OwnedFd) -> Self {
+        Self { root }
     }
 }
 

@@ -6,20 +6,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::block::LiveGeometry;
 use crate::error::Error;
 use crate::os;
 use crate::time::Tick;
 use crate::volume::{Queue, Submitter};
 
 use super::channel::Channel;
+use super::keeper::{self, Attached, Wish};
 use super::life::Life;
-use super::loop_device::LoopDevice;
-use super::mount::{self, Mount};
+use super::mount::Mount;
 use super::protocol::{Answer, HEADER, Message, Negotiated, Received, WRITE_HEAD, decode};
 use super::shape::Shape;
 use super::station::Station;
 use super::worker::{Parts, Worker};
-use super::{Buffers, Options, keeper, timeouts};
+use super::{Buffers, Options, timeouts};
 
 /// How long the kernel may take to begin.
 const GREETING: Duration = Duration::from_secs(10);
@@ -29,6 +30,7 @@ const GREETING: Duration = Duration::from_secs(10);
 /// Dropping it is [`abort`](Self::abort): call [`stop`](Self::stop) first.
 #[derive(Debug)]
 pub struct Server {
+    geometry: LiveGeometry,
     device: PathBuf,
     connection: u64,
     life: Arc<Life>,
@@ -80,11 +82,12 @@ impl Server {
         let Some(first) = stations.first() else {
             return Err(Error::setting("queues", "a server needs at least one"));
         };
-        let (geometry, limits) = (first.geometry(), first.limits());
-        if stations.iter().any(|station| (station.geometry(), station.limits()) != (geometry, limits)) {
+        let (geometry, limits) = (first.live_geometry(), first.limits());
+        let is_another = |station: &S| !station.live_geometry().is_that_of(&geometry);
+        if stations.iter().any(is_another) {
             return Err(Error::setting("queues", "they are not of one volume"));
         }
-        let shape = Shape::new(geometry, limits)?;
+        let shape = Shape::new(geometry.clone(), limits)?;
         if let Some(hold) = options.hold {
             timeouts::check(hold)?;
         }
@@ -95,32 +98,28 @@ impl Server {
         }
         let channel = Channel::open()?;
         let mount = Mount::new(&channel, shape.transfer())?;
-        greet(&channel, shape)?;
+        greet(&channel, &shape)?;
         let mut channels = Vec::with_capacity(stations.len());
         for _ in 1..stations.len() {
             channels.push(channel.another()?);
         }
         channels.push(channel);
         // From here on, to drop it ends what was started.
-        let mut server = Self { device: PathBuf::new(), connection: 0, life: Arc::default() };
+        let mut server = Self { geometry, device: PathBuf::new(), connection: 0, life: Arc::default() };
         for ((station, pieces), channel) in stations.into_iter().zip(pieces).zip(channels) {
             let staging = pieces.stage().ok_or_else(|| Error::setting("buffers", "they are in use"))?;
             let (life, deadline) = (Arc::clone(&server.life), options.deadline);
+            let shape = shape.clone();
             start(Parts { station, shape, pieces, staging, deadline, life }, channel)?;
         }
-        server.attach(mount, shape, options)?;
+        let wish = Wish {
+            geometry: server.geometry.clone(),
+            name: options.name.clone().unwrap_or_else(|| "mpio".to_owned()),
+            device: options.device.clone(),
+        };
+        Attached { device: server.device, connection: server.connection } =
+            keeper::start(mount, wish, &server.life.standing)?;
         Ok(server)
-    }
-
-    fn attach(&mut self, mount: Mount, shape: Shape, options: &Options) -> Result<(), Error> {
-        let file = mount.open()?;
-        // Has the kernel ask for the size, which older loop devices take as it was last known.
-        self.connection = mount::connection(&file)?;
-        let name = options.name.as_deref().unwrap_or("mpio");
-        let wanted = options.device.as_deref();
-        let device = LoopDevice::attach(&file, shape.geometry(), name, wanted, &self.life.standing)?;
-        device.path().clone_into(&mut self.device);
-        keeper::start(device, &self.life.standing)
     }
 
     /// The node of the loop device.
@@ -156,6 +155,15 @@ impl Server {
         self.life.standing.stop(&self.device.display().to_string(), grace)
     }
 
+    /// Has the device take over the size of the volume, after [`Volume::grow`](crate::Volume::grow).
+    ///
+    /// # Errors
+    /// [`Error::Os`] if the kernel does not, has not within `patience`, or if the server has ended.
+    pub fn resize(&self, patience: Duration) -> Result<(), Error> {
+        let bytes = self.geometry.get().bytes();
+        self.life.standing.resize(&self.device.display().to_string(), bytes, patience)
+    }
+
     /// Ends at once: requests that are not answered fail, as does all I/O on the device from then on; what the kernel
     /// has cached is lost. Never waits.
     pub fn abort(&self) {
@@ -170,7 +178,7 @@ impl Drop for Server {
 }
 
 /// Answers the kernel's first request.
-fn greet(channel: &Channel, shape: Shape) -> Result<(), Error> {
+fn greet(channel: &Channel, shape: &Shape) -> Result<(), Error> {
     let until = Tick::now().after(GREETING);
     let refused = |problem: &str| Error::setting("kernel", format!("cannot serve a block device: {problem}"));
     let (mut head, mut rest) = ([0; WRITE_HEAD], vec![0; super::buffers::LARGE as usize]);

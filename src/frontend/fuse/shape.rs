@@ -1,6 +1,6 @@
 //! What one request of the kernel may be, given the volume.
 
-use crate::block::{BlockCount, Extent, Geometry, Lba, Limits};
+use crate::block::{BlockCount, Extent, Geometry, Lba, Limits, LiveGeometry};
 use crate::error::Error;
 
 use super::buffers::LARGE;
@@ -17,28 +17,30 @@ const LOOSE_PAGES: u16 = 16;
 const BACKGROUND: u16 = 256;
 
 /// The volume as the file shows it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Shape {
-    geometry: Geometry,
+    geometry: LiveGeometry,
     /// Most bytes in a read or write.
     transfer: u32,
     /// The same in pages.
     pages: u16,
     /// Most blocks in one write zeroes; zero if there is none.
     zeroes: u32,
+    /// Whether blocks can be given back so that they read as zeroes: the kernel asks for nothing less.
+    discards: bool,
 }
 
 impl Shape {
     /// # Errors
     /// If the kernel could not use such a file.
-    pub(super) fn new(geometry: Geometry, limits: Limits) -> Result<Self, Error> {
+    pub(super) fn new(geometry: LiveGeometry, limits: Limits) -> Result<Self, Error> {
         let pages = sysctl::read("max_pages_limit").and_then(|pages| u16::try_from(pages).ok());
         Self::within(geometry, limits, pages.unwrap_or(PAGES).min(PAGES))
     }
 
     /// The same with at most `pages` pages in a request.
-    fn within(geometry: Geometry, limits: Limits, pages: u16) -> Result<Self, Error> {
-        let (block_size, page) = (geometry.block_size(), sys::page_size());
+    fn within(geometry: LiveGeometry, limits: Limits, pages: u16) -> Result<Self, Error> {
+        let (block_size, page) = (geometry.get().block_size(), sys::page_size());
         if block_size > page {
             let problem = format!(
                 "{block_size} bytes are more than a page of {page}, and loop devices have no such blocks: \
@@ -58,52 +60,64 @@ impl Shape {
             return Err(Error::setting("transfer limit", problem));
         }
         let zeroes = limits.write_zeroes_blocks.get();
-        Ok(Self { geometry, transfer, pages, zeroes })
+        Ok(Self {
+            geometry,
+            transfer,
+            pages,
+            zeroes,
+            discards: zeroes > 0 && limits.discard_blocks.get() > 0,
+        })
     }
 
-    pub(super) fn geometry(self) -> Geometry {
-        self.geometry
+    pub(super) fn geometry(&self) -> Geometry {
+        self.geometry.get()
     }
 
     /// Most bytes in a read or write.
-    pub(super) fn transfer(self) -> u32 {
+    pub(super) fn transfer(&self) -> u32 {
         self.transfer
     }
 
     /// Most blocks in one write zeroes.
-    pub(super) fn zeroes(self) -> u32 {
+    pub(super) fn zeroes(&self) -> u32 {
         self.zeroes
     }
 
+    /// Whether blocks can be given back so that they read as zeroes.
+    pub(super) fn discards(&self) -> bool {
+        self.discards
+    }
+
     /// What to tell the kernel at the beginning.
-    pub(super) fn terms(self) -> Terms {
+    pub(super) fn terms(&self) -> Terms {
         Terms { transfer: self.transfer, pages: self.pages, background: BACKGROUND }
     }
 
     /// What to tell the kernel of the file.
-    pub(super) fn attributes(self) -> Attributes {
-        Attributes { bytes: self.geometry.bytes(), block_size: self.geometry.block_size() }
+    pub(super) fn attributes(&self) -> Attributes {
+        let geometry = self.geometry();
+        Attributes { bytes: geometry.bytes(), block_size: geometry.block_size() }
     }
 
     /// The blocks of a read or write, `None` if it is not of whole blocks, empty, too large, or beyond the end.
-    pub(super) fn extent(self, range: Range) -> Option<Extent> {
-        let block_size = self.geometry.block_size();
+    pub(super) fn extent(&self, range: Range) -> Option<Extent> {
+        let block_size = self.geometry().block_size();
         if range.size > self.transfer || !range.size.is_multiple_of(block_size) {
             return None;
         }
         let start = self.blocks(range.offset)?;
         let extent = Extent::new(Lba::new(start), BlockCount::new(range.size / block_size)).ok()?;
-        self.geometry.contains(extent).then_some(extent)
+        self.geometry().contains(extent).then_some(extent)
     }
 
     /// First block and the one after the last, `None` as for [`extent`](Self::extent); of any length.
-    pub(super) fn run(self, offset: u64, length: u64) -> Option<(u64, u64)> {
+    pub(super) fn run(&self, offset: u64, length: u64) -> Option<(u64, u64)> {
         let (start, end) = (self.blocks(offset)?, self.blocks(offset.checked_add(length)?)?);
-        (start < end && end <= self.geometry.capacity()).then_some((start, end))
+        (start < end && end <= self.geometry().capacity()).then_some((start, end))
     }
 
-    fn blocks(self, bytes: u64) -> Option<u64> {
-        let block_size = u64::from(self.geometry.block_size());
+    fn blocks(&self, bytes: u64) -> Option<u64> {
+        let block_size = u64::from(self.geometry().block_size());
         bytes.is_multiple_of(block_size).then_some(bytes / block_size)
     }
 }
@@ -113,7 +127,11 @@ mod tests {
     use super::*;
 
     fn shape(block_size: u32, transfer: u32, pages: u16) -> Result<Shape, Error> {
-        Shape::within(Geometry::new(block_size, 1000).unwrap(), Limits::new(transfer), pages)
+        Shape::within(
+            LiveGeometry::new(Geometry::new(block_size, 1000).unwrap()),
+            Limits::new(transfer),
+            pages,
+        )
     }
 
     #[test]

@@ -21,6 +21,18 @@ struct State {
     serving: u32,
     ended: Option<Ended>,
     hold: Hold,
+    resize: Resize,
+}
+
+/// Requests that the loop device take over the size of its file.
+#[derive(Debug, Default)]
+struct Resize {
+    asked: u64,
+    /// The size that the last of them wants, in bytes.
+    bytes: u64,
+    /// Of those that were asked for up to this one something is known: whether it went well, or an `errno`.
+    done: u64,
+    result: Option<i32>,
 }
 
 /// Whether the loop device is open on our side, in the hands of its keeper.
@@ -41,6 +53,8 @@ enum Hold {
 /// What the keeper of the loop device is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Errand {
+    /// Take over the size of the file, which is this.
+    Resize(u64),
     /// Write what is cached, then close.
     Sync,
     /// Close: nobody serves any more.
@@ -92,10 +106,16 @@ impl Standing {
 
     /// Waits until there is something to do for the keeper.
     pub(super) fn errand(&self) -> Errand {
-        let idle = |state: &mut State| state.serving > 0 && !matches!(state.hold, Hold::Closing);
+        let is_asked = |state: &State| state.resize.done < state.resize.asked;
+        let idle =
+            |state: &mut State| state.serving > 0 && !matches!(state.hold, Hold::Closing) && !is_asked(state);
         let waited = self.changed.wait_while(self.state(), idle);
         let state = waited.unwrap_or_else(PoisonError::into_inner);
-        if state.serving > 0 { Errand::Sync } else { Errand::Close }
+        match state.serving {
+            0 => Errand::Close,
+            _ if is_asked(&state) => Errand::Resize(state.resize.bytes),
+            _ => Errand::Sync,
+        }
     }
 
     /// What is cached was written: the keeper is about to close the loop device.
@@ -106,6 +126,36 @@ impl Standing {
     /// What is cached could not be written: the keeper keeps the loop device.
     pub(super) fn unsynced(&self, error: io::Error) {
         self.change(|state| state.hold = Hold::Unsynced(error));
+    }
+
+    /// The keeper has had the loop device take over the size of its file, or could not.
+    pub(super) fn resized(&self, result: &io::Result<()>) {
+        self.change(|state| {
+            state.resize.done = state.resize.asked;
+            state.resize.result =
+                result.as_ref().err().map(|error| error.raw_os_error().unwrap_or(libc::EIO));
+        });
+    }
+
+    /// Has the loop device take over the size of its file, which is `bytes`.
+    pub(super) fn resize(&self, name: &str, bytes: u64, patience: Duration) -> Result<(), Error> {
+        let mut mine = 0;
+        self.change(|state| {
+            state.resize.asked += 1;
+            (state.resize.bytes, mine) = (bytes, state.resize.asked);
+        });
+        let state = self.wait(patience, |state| state.serving > 0 && state.resize.done < mine);
+        let errno = match state.resize.result {
+            _ if state.resize.done < mine && state.serving == 0 => Some(libc::ECONNABORTED),
+            _ if state.resize.done < mine => Some(libc::ETIMEDOUT),
+            result => result,
+        };
+        drop(state);
+        let failed = |errno| {
+            let attempted = format!("having {name} take over the size of the volume, {bytes} bytes");
+            Err(Error::os(attempted, io::Error::from_raw_os_error(errno)))
+        };
+        errno.map_or(Ok(()), failed)
     }
 
     /// Has what is cached written and the loop device closed, and waits for its last user.
@@ -195,6 +245,20 @@ mod tests {
         drop(unsynced);
         assert!(standing.stop("it", NOW).is_err());
         assert_eq!(standing.errand(), Errand::Sync);
+    }
+
+    #[test]
+    fn each_new_size_is_taken_over_and_who_asked_hears_how_that_went() {
+        let standing = held();
+        let refused = |standing: &Standing, bytes| standing.resize("it", bytes, NOW).unwrap_err().to_string();
+        assert!(refused(&standing, 1).contains("timed out"));
+        assert!(refused(&standing, 2).contains("timed out"));
+        assert_eq!(standing.errand(), Errand::Resize(2), "once for both");
+        standing.resized(&Ok(()));
+        assert!(standing.wait(NOW, |_| false).resize.result.is_none());
+        standing.leave(Ended::Detached);
+        standing.leave(Ended::Detached);
+        assert!(refused(&standing, 3).contains("abort"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 
-use crate::block::{Geometry, Limits};
+use crate::block::{Limits, LiveGeometry};
 use crate::buffer::Buffer;
 use crate::io::{Completion, Cookie, Rejected, Request};
 use crate::os::{polled, sleep_on};
@@ -12,8 +12,8 @@ use crate::volume::{Queue, Submitter};
 
 /// What a worker needs of a queue.
 pub(super) trait Station: Send + 'static {
-    /// Block size and capacity.
-    fn geometry(&self) -> Geometry;
+    /// Block size and capacity, as they are at any time.
+    fn live_geometry(&self) -> LiveGeometry;
 
     /// What one request may ask for.
     fn limits(&self) -> Limits;
@@ -42,8 +42,8 @@ pub(super) trait Station: Send + 'static {
 }
 
 impl Station for Queue {
-    fn geometry(&self) -> Geometry {
-        self.geometry()
+    fn live_geometry(&self) -> LiveGeometry {
+        self.live_geometry()
     }
 
     fn limits(&self) -> Limits {
@@ -86,8 +86,8 @@ impl Station for Queue {
 }
 
 impl Station for Submitter {
-    fn geometry(&self) -> Geometry {
-        self.geometry()
+    fn live_geometry(&self) -> LiveGeometry {
+        self.live_geometry()
     }
 
     fn limits(&self) -> Limits {

@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -19,6 +20,7 @@ const MOUNT_ATTRIBUTES: libc::c_uint = 0x2 | 0x4 | 0x8 | 0x10;
 /// `_IOR(229, 0, uint32_t)`.
 const FUSE_DEV_IOC_CLONE: libc::c_ulong = 0x8004_e500;
 const LOOP_GET_STATUS64: libc::c_ulong = 0x4c05;
+const LOOP_SET_CAPACITY: libc::c_ulong = 0x4c07;
 const LOOP_CONFIGURE: libc::c_ulong = 0x4c0a;
 /// From `linux/fs.h`.
 const BLKROSET: libc::c_ulong = 0x125d;
@@ -117,6 +119,13 @@ pub(super) fn loop_info(device: BorrowedFd<'_>) -> io::Result<[u8; LOOP_INFO_SIZ
     if status < 0 { Err(io::Error::last_os_error()) } else { Ok(info) }
 }
 
+/// Has a loop device take over the size that its file has by now.
+pub(super) fn resize_loop(device: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the call takes no argument.
+    let status = unsafe { libc::ioctl(device.as_raw_fd(), LOOP_SET_CAPACITY, 0) };
+    if status < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Takes back what an earlier user of a block device may have set: that nobody may write to it.
 pub(super) fn make_writable(device: BorrowedFd<'_>) -> io::Result<()> {
     let read_only: libc::c_int = 0;
@@ -150,6 +159,19 @@ pub(super) fn isolate(kept: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     }
     // SAFETY: `kept` is borrowed, so it was open when the table was copied; nobody else knows of the copy.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Opens a directory, to which nothing can be written, as those of the descriptors 0 to 2 that are free: what is opened next would
+/// get them otherwise.
+pub(super) fn occupy_standard_descriptors() -> io::Result<Vec<File>> {
+    let mut opened = Vec::new();
+    loop {
+        let root = File::open("/")?;
+        if root.as_raw_fd() > 2 {
+            return Ok(opened);
+        }
+        opened.push(root);
+    }
 }
 
 /// Size of a page of memory.

@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::time::Duration;
 
-use crate::block::{Geometry, Limits};
+use crate::block::{Limits, LiveGeometry};
 use crate::buffer::{Buffer, Pool};
 use crate::io::{Completion, Cookie, QueueIndex, Rejected, Request};
 use crate::path::BlockDevice;
@@ -23,8 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 struct Mine(Queue);
 
 impl Station for Mine {
-    fn geometry(&self) -> Geometry {
-        self.0.geometry()
+    fn live_geometry(&self) -> LiveGeometry {
+        self.0.live_geometry()
     }
 
     fn limits(&self) -> Limits {

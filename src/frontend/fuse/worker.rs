@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::buffer::Buffer;
 use crate::error::{DeviceError, Error};
 use crate::io::{Completion, Cookie, Durability, Memory, Rejected, Request, Unmap};
+use crate::reactor::WatchSet;
 use crate::time::Tick;
 
 use super::buffers::{Pieces, SMALL};
@@ -91,6 +92,10 @@ impl<S: Station> Worker<S> {
 
     /// Serves until the connection ends, or is to end.
     pub(super) fn serve(&mut self, channel: &Channel) -> Ended {
+        let watch = match channel.watch() {
+            Ok(watch) => watch,
+            Err(error) => return Ended::Failed(format!("watching /dev/fuse: {error}")),
+        };
         loop {
             let now = Tick::now();
             let taken = match self.take(channel, now) {
@@ -110,19 +115,19 @@ impl<S: Station> Worker<S> {
             }
             match turn {
                 Turn::Busy => self.pulse.busy(now),
-                Turn::Idle => self.pause(channel, now, due),
+                Turn::Idle => self.pause(&watch, now, due),
             }
         }
     }
 
-    fn pause(&mut self, channel: &Channel, now: Tick, due: Option<Tick>) {
+    fn pause(&mut self, watch: &WatchSet, now: Tick, due: Option<Tick>) {
         match self.pulse.idle(now) {
             Pause::Look => std::hint::spin_loop(),
             Pause::Yield => std::thread::yield_now(),
             Pause::Sleep if due.is_some_and(|due| due <= now) => {}
             Pause::Sleep => {
-                let channel = self.takes_requests().then(|| channel.as_fd());
-                self.station.sleep(channel, due);
+                let watch = self.takes_requests().then(|| watch.as_fd());
+                self.station.sleep(watch, due);
             }
         }
     }
@@ -209,6 +214,11 @@ impl<S: Station> Worker<S> {
                     Request::flush(Cookie(0)),
                     now,
                 );
+            }
+            // Or each block of a disk would be zeroed to make a file system. The kernel (6.11) then asks for zeroes no more either,
+            // and writes them itself.
+            Message::Zero { unmap: true, .. } if !self.shape.discards() => {
+                Answer::failure(unique, libc::EOPNOTSUPP)
             }
             Message::Zero { offset, length, unmap } => match self.shape.run(offset, length) {
                 Some((start, end)) => {

@@ -9,6 +9,7 @@ use std::os::unix::fs::FileExt;
 use super::connection::Connection;
 use super::fault::Backing;
 use super::sys::{self, Bytes};
+use super::workers::End;
 use crate::buffer::Pool;
 use crate::io::{Durability, Unmap};
 use crate::reactor::Span;
@@ -24,6 +25,8 @@ pub(super) enum Call {
     Flush,
     Discard(Bytes),
     WriteZeroes(Bytes, Unmap),
+    /// To find out whether an attempt that has failed was refused.
+    Judge,
 }
 
 /// Memory that a thread may use until it has sent the call's result.
@@ -40,19 +43,20 @@ impl Memory {
 }
 
 impl Call {
-    /// Does it: a count, or a negated `errno`.
-    pub(super) fn carry_out(self, connection: &Connection) -> i32 {
+    /// Does it.
+    pub(super) fn carry_out(self, connection: &Connection) -> End {
         let result = match self {
+            Self::Judge => return End::Judged(connection.refusal_now()),
             Self::Read(memory, offset) => read(&connection.file, memory, offset),
             Self::Write(memory, offset, durability) => write(&connection.file, memory, offset, durability),
             Self::Flush => connection.file.sync_data().map(|()| 0),
             Self::Discard(bytes) => discard(connection, bytes).map(|()| 0),
             Self::WriteZeroes(bytes, unmap) => write_zeroes(connection, bytes, unmap).map(|()| 0),
         };
-        match result {
+        End::Result(match result {
             Ok(count) => i32::try_from(count).unwrap_or(i32::MAX),
             Err(error) => -error.raw_os_error().unwrap_or(libc::EIO),
-        }
+        })
     }
 }
 

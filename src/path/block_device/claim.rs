@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::fault::Backing;
 use super::node::{self, Node};
 use super::sys;
+use super::twins::{self, Use};
 use crate::error::Error;
 use crate::time::Tick;
 
@@ -23,16 +24,35 @@ pub(super) struct Claimed {
 }
 
 /// Opens and claims what `path` names: a block device with `O_EXCL`, a regular file with `flock(2)`. A claim that is
-/// taken is waited for until `patience` has passed: a predecessor's lives as long as its last I/O.
+/// taken, on it or on another name of the same unit, is waited for until `patience` has passed: a predecessor's lives as long as
+/// its last I/O.
 pub(super) fn claim(path: &Path, patience: Duration) -> Result<Claimed, Error> {
     let deadline = Tick::now().after(patience);
     let backing = backing(path, &metadata(path)?)?;
     loop {
+        let mut taken_by = None;
         match attempt(path, backing) {
-            Ok(file) => return checked(path, file, backing),
+            Ok(file) => {
+                let claimed = checked(path, file, backing)?;
+                if claimed.file.metadata().is_ok_and(|found| is_multipathds(found.rdev())) {
+                    let problem = "is multipathd's; blacklist it in multipath.conf, or name another device";
+                    return Err(refusal(path, problem));
+                }
+                match twins::in_use(&claimed) {
+                    None => return Ok(claimed),
+                    Some(Use::Lasting(user)) => {
+                        return Err(refusal(
+                            path,
+                            format!("{user}; release it first, or name another device"),
+                        ));
+                    }
+                    // Another that waits as well may be the one that has it.
+                    Some(Use::Claimed(twin)) => taken_by = Some(twin),
+                }
+            }
             Err(error) => {
                 // The kernel may not let a mounted device be opened for writing at all (EPERM).
-                if let Some(user) = lasting_user(path) {
+                if let Some(user) = lasting_user_of(path) {
                     return Err(refusal(path, format!("{user}; release it first, or name another device")));
                 }
                 if error.raw_os_error() != Some(libc::EBUSY) {
@@ -41,10 +61,20 @@ pub(super) fn claim(path: &Path, patience: Duration) -> Result<Claimed, Error> {
             }
         }
         if Tick::now() >= deadline {
-            return Err(refusal(path, taken(path, patience)));
+            let problem = match &taken_by {
+                Some(twin) => format!("{twin}; stop what uses that, or wait longer"),
+                None => taken(path, patience),
+            };
+            return Err(refusal(path, problem));
         }
-        pause();
+        pause(if taken_by.is_some() { twin_retry() } else { RETRY });
     }
+}
+
+/// How often it is tried again where another name of the unit is claimed: two that wait for each other in step would do so for
+/// ever.
+fn twin_retry() -> Duration {
+    RETRY * (10 + std::process::id() % 16)
 }
 
 fn metadata(path: &Path) -> Result<Metadata, Error> {
@@ -128,16 +158,32 @@ fn read_only(path: &Path) -> Error {
     refusal(path, "is read-only; make it writable (blockdev --setrw, or remount), or name another device")
 }
 
-/// A user of the device that waiting will not see off.
-fn lasting_user(path: &Path) -> Option<String> {
+/// A user of the device at `path` that waiting will not see off.
+fn lasting_user_of(path: &Path) -> Option<String> {
     let found = fs::metadata(path).ok().filter(|found| found.file_type().is_block_device())?;
-    let numbers = [vec![node::number(found.rdev())], Node::of(found.rdev()).numbers()].concat();
+    lasting_user(found.rdev(), &Node::of(found.rdev()))
+}
+
+/// A user of a device, or of one of its partitions, that waiting will not see off.
+pub(super) fn lasting_user(device: u64, node: &Node) -> Option<String> {
+    mount_or_swap(device, &[vec![node::number(device)], node.numbers()].concat())
+}
+
+/// Where one of the devices in `numbers` is mounted, or that `device` is swap.
+pub(super) fn mount_or_swap(device: u64, numbers: &[String]) -> Option<String> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    if let Some(place) = mount_point(&mounts, &numbers) {
+    if let Some(place) = mount_point(&mounts, numbers) {
         return Some(format!("is mounted at {place}"));
     }
     let swaps = fs::read_to_string("/proc/swaps").unwrap_or_default();
-    is_swap(&swaps, found.rdev()).then(|| "is in use as swap".to_owned())
+    is_swap(&swaps, device).then(|| "is in use as swap".to_owned())
+}
+
+/// Whether multipathd runs and takes a disk for its own, as multipath-tools has udev note.
+pub(super) fn is_multipathds(device: u64) -> bool {
+    let noted = fs::read_to_string(format!("/run/udev/data/b{}", node::number(device))).unwrap_or_default();
+    noted.lines().any(|line| line == "E:DM_MULTIPATH_DEVICE_PATH=1")
+        && Path::new("/run/multipathd.pid").exists()
 }
 
 /// Where one of the devices in `numbers` is mounted: the fifth field of the lines whose third is the device number
@@ -179,20 +225,25 @@ fn taken(path: &Path, patience: Duration) -> String {
 
 /// Whether this process has the same device or file open, by whatever name.
 fn is_open_here(found: &Metadata) -> bool {
-    let same = |open: &Metadata| {
-        if found.file_type().is_block_device() {
-            open.file_type().is_block_device() && open.rdev() == found.rdev()
-        } else {
-            (open.dev(), open.ino()) == (found.dev(), found.ino())
-        }
-    };
+    if found.file_type().is_block_device() {
+        return is_device_open_here(found.rdev());
+    }
+    has_open(|open| (open.dev(), open.ino()) == (found.dev(), found.ino()))
+}
+
+/// Whether this process has the block device of this number open.
+pub(super) fn is_device_open_here(number: u64) -> bool {
+    has_open(|open| open.file_type().is_block_device() && open.rdev() == number)
+}
+
+fn has_open(is_it: impl Fn(&Metadata) -> bool) -> bool {
     let Ok(entries) = fs::read_dir("/proc/self/fd") else { return false };
-    entries.flatten().filter_map(|entry| fs::metadata(entry.path()).ok()).any(|open| same(&open))
+    entries.flatten().filter_map(|entry| fs::metadata(entry.path()).ok()).any(|open| is_it(&open))
 }
 
 #[allow(clippy::disallowed_methods, reason = "connecting blocks, on a thread of the path's own")]
-fn pause() {
-    std::thread::sleep(RETRY);
+fn pause(span: Duration) {
+    std::thread::sleep(span);
 }
 
 fn refusal(path: &Path, problem: impl Into<String>) -> Error {

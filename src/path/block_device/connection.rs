@@ -6,15 +6,18 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::access;
 use super::claim::{self, Claimed};
 use super::fault::{Backing, Nature};
 use super::identity::Inode;
 use super::node::Node;
 use super::options::Options;
-use super::sys::{self, LoopStatus};
-use super::transport;
+use super::scsi;
+use super::sys::{self, Bytes, LoopStatus};
+use super::transport::{self, Quiet};
 use crate::buffer::Pool;
 use crate::error::Error;
+use crate::path::AccessState;
 
 /// An open device or file. The claim on it lives as long as this, and as long as any I/O on it.
 #[derive(Debug)]
@@ -24,6 +27,8 @@ pub(super) struct Connection {
     pub(super) place: Place,
     /// Bytes in a logical block.
     pub(super) block_size: u32,
+    /// Bytes that it had when it was opened.
+    known_size: u64,
 }
 
 /// What was opened, by the names that the kernel has for it.
@@ -51,26 +56,25 @@ pub(super) enum Standing {
 }
 
 impl Connection {
-    /// Opens and claims what `path` names, and reads its first block.
+    /// Opens and claims what `path` names, and reads its first block if its access state allows that.
     pub(super) fn open(path: &Path, options: &Options) -> Result<Self, Error> {
         let Claimed { file, backing } = claim::claim(path, options.claim_timeout)?;
         let attempted = || format!("looking at {}", path.display());
         let place = Place::of(&file, backing).map_err(|source| Error::os(attempted(), source))?;
+        place.make_direct(&file);
         let link = match &place {
             Place::Device { node, status, .. } => transport::device_link(node, *status),
             Place::Regular(_) => transport::file_link(&file),
         };
-        let block_size = block_size(path, &file, backing, options)?;
+        let block_size = block_size(path, &file, &place, options)?;
         let nature = Nature { backing, link };
-        Ok(Self { file: Arc::new(file), nature, place, block_size })
+        let known_size = size(&file, backing).map_err(|source| Error::os(attempted(), source))?;
+        Ok(Self { file: Arc::new(file), nature, place, block_size, known_size })
     }
 
     /// Size in bytes.
     pub(super) fn size(&self) -> io::Result<u64> {
-        match self.nature.backing {
-            Backing::Device => sys::device_size(&self.file),
-            Backing::Regular => Ok(self.file.metadata()?.len()),
-        }
+        size(&self.file, self.nature.backing)
     }
 
     /// Number of whole blocks.
@@ -78,18 +82,87 @@ impl Connection {
         Ok(self.size()? / u64::from(self.block_size))
     }
 
+    /// Whether the device has lost some of these bytes: all of them if it was removed.
+    pub(super) fn lacks(&self, bytes: Bytes) -> bool {
+        let end = bytes.offset.saturating_add(bytes.len).min(self.known_size);
+        self.nature.backing == Backing::Device && self.size().map_or(true, |size| size < end)
+    }
+
     /// Reads the first block, past every cache where the file system allows it.
     pub(super) fn read_first_block(&self) -> io::Result<()> {
         read_block(&self.file, self.block_size)
     }
 
+    /// How the array says that I/O may go this way.
+    pub(super) fn access(&self) -> AccessState {
+        self.place.access(&self.file)
+    }
+
+    /// The access state for which the array, when it is asked now, takes nothing over a way that works.
+    pub(super) fn refusal_now(&self) -> Option<AccessState> {
+        match &self.place {
+            Place::Device { node, .. } => access::refused(node, self.access()),
+            Place::Regular(_) => None,
+        }
+    }
+
+    /// Whether the array may refuse I/O for an access state.
+    pub(super) fn has_access_states(&self) -> bool {
+        match &self.place {
+            Place::Device { node, .. } => access::of_kernel(node).is_some(),
+            Place::Regular(_) => false,
+        }
+    }
+
+    /// Whether the device answers: to a read, or, where its access state forbids that, to the question whether it is ready.
+    pub(super) fn test(&self, access: AccessState) -> io::Result<()> {
+        match &self.place {
+            Place::Device { node, .. } if !access.is_active() => match node.of_disk("device/scsi_level") {
+                Some(_) => scsi::test_unit_ready(&self.file),
+                // NVMe has no such question.
+                None => Ok(()),
+            },
+            _ => self.read_first_block(),
+        }
+    }
+
+    /// How long after the kernel has given a command up it may still take effect, behind a fabric.
+    pub(super) fn quiet(&self) -> Quiet {
+        let node = match &self.place {
+            Place::Device { node, .. } => node.clone(),
+            Place::Regular(inode) => Node::of(inode.device),
+        };
+        transport::quiet(&node, &self.file)
+    }
+
+    /// The number of a block device.
+    pub(super) fn number(&self) -> Option<u64> {
+        match &self.place {
+            Place::Device { number, .. } => Some(*number),
+            Place::Regular(_) => None,
+        }
+    }
+
+    /// Where a disk hangs.
+    pub(super) fn hangs_at(&self) -> Option<String> {
+        match &self.place {
+            Place::Device { node, .. } => node.place(),
+            Place::Regular(_) => None,
+        }
+    }
+
+    /// Whether what is open is not what was opened: it was removed, or leads elsewhere.
+    pub(super) fn has_changed(&self) -> bool {
+        Place::of(&self.file, self.nature.backing).map_or(true, |now| now != self.place)
+    }
+
     /// Looks whether `path` still leads here, and whether the device answers.
     pub(super) fn standing(&self, path: &Path) -> Standing {
         let is_here = fs::metadata(path).is_ok_and(|found| self.place.is(&found));
-        if !is_here || self.place.is_gone() {
+        if !is_here || self.has_changed() {
             return Standing::Gone;
         }
-        match self.read_first_block() {
+        match self.test(self.access()) {
             Ok(()) => Standing::Good,
             // The answer of a device that works.
             Err(error) if error.raw_os_error().is_some_and(super::fault::is_of_the_device) => Standing::Good,
@@ -112,6 +185,13 @@ impl Place {
         })
     }
 
+    const fn backing(&self) -> Backing {
+        match self {
+            Self::Device { .. } => Backing::Device,
+            Self::Regular(_) => Backing::Regular,
+        }
+    }
+
     fn is(&self, found: &fs::Metadata) -> bool {
         match self {
             Self::Device { number, .. } => found.rdev() == *number,
@@ -119,17 +199,33 @@ impl Place {
         }
     }
 
-    /// Whether the kernel no longer has the device, or another has taken its number.
-    fn is_gone(&self) -> bool {
+    /// How the array says that I/O may go this way.
+    fn access(&self, file: &File) -> AccessState {
         match self {
-            Self::Device { node, sequence: Some(sequence), .. } => {
-                node.sequence().is_none_or(|now| now != *sequence)
-            }
-            Self::Device { .. } | Self::Regular(_) => false,
+            Self::Device { node, .. } => access::now(node, file),
+            Self::Regular(_) => AccessState::Optimized,
         }
     }
 
-    /// Whether [`is_gone`](Self::is_gone) can tell.
+    /// The access state for which the kernel sends nothing at present, to a device that it can reach.
+    pub(super) fn refusal(&self) -> Option<AccessState> {
+        match self {
+            Self::Device { node, .. } => access::refusal(node),
+            Self::Regular(_) => None,
+        }
+    }
+
+    /// Has a loop device do direct I/O, if it can: one that does not, beside one that does, serves what the other has overwritten
+    /// from its page cache. Where the file system has no direct I/O none of them has.
+    fn make_direct(&self, file: &File) {
+        if let Self::Device { node, status: Some(_), .. } = self
+            && node.of_disk("loop/dio").is_some_and(|on| on == "0")
+        {
+            let _ = sys::make_direct(file);
+        }
+    }
+
+    /// Whether the kernel tells a device that is gone from the next one with its number.
     fn has_sequence(&self) -> bool {
         matches!(self, Self::Device { sequence: Some(_), .. })
     }
@@ -154,7 +250,8 @@ fn libc_error(errno: i32) -> io::Error {
 }
 
 /// The block size: a device's own; of a file what was asked for, or else the least that direct I/O takes.
-fn block_size(path: &Path, file: &File, backing: Backing, options: &Options) -> Result<u32, Error> {
+fn block_size(path: &Path, file: &File, place: &Place, options: &Options) -> Result<u32, Error> {
+    let backing = place.backing();
     let attempted = |size| format!("reading the first block of {size} bytes from {}", path.display());
     let refusal = |problem: String| Err(Error::path(path.display().to_string(), problem));
     if file_is_empty(file, backing) {
@@ -166,6 +263,10 @@ fn block_size(path: &Path, file: &File, backing: Backing, options: &Options) -> 
             let own = sys::logical_block_size(file).map_err(source)?;
             if asked.is_some_and(|asked| asked != own) {
                 return refusal(format!("has blocks of {own} bytes; leave the block size of a device to it"));
+            }
+            if !place.access(file).is_active() {
+                // It takes no I/O to try it with.
+                return Ok(own);
             }
             vec![own]
         }
@@ -188,9 +289,13 @@ fn block_size(path: &Path, file: &File, backing: Backing, options: &Options) -> 
 }
 
 fn file_is_empty(file: &File, backing: Backing) -> bool {
-    let size = match backing {
+    size(file, backing).is_ok_and(|bytes| bytes == 0)
+}
+
+/// Bytes of a device or file.
+fn size(file: &File, backing: Backing) -> io::Result<u64> {
+    match backing {
         Backing::Device => sys::device_size(file),
-        Backing::Regular => file.metadata().map(|found| found.len()),
-    };
-    size.is_ok_and(|bytes| bytes == 0)
+        Backing::Regular => Ok(file.metadata()?.len()),
+    }
 }

@@ -1,13 +1,13 @@
 //! What a block device path says of itself, read from the device.
 
 use std::path::Path;
-use std::time::Duration;
 
 use super::connection::{Connection, Place};
 use super::fault::Link;
-use super::identity;
+use super::identity::{self, Subject};
 use super::options::Options;
 use super::sys::{self, Bytes};
+use super::transport::Quiet;
 use crate::block::{BlockCount, Geometry, Limits};
 use crate::error::Error;
 use crate::path::{Description, FenceSupport};
@@ -18,10 +18,6 @@ const MOST_TRANSFER: u64 = 1 << 20;
 /// Most bytes in one discard or write zeroes. The kernel cuts larger ones to the device's own measure, and each holds
 /// the path's helper thread until it is done.
 const MOST_CLEARED: u64 = 1 << 30;
-
-/// How long a fabric is assumed to hold a command that the kernel has given up: twice what initiators commonly wait before
-/// they end one (`dev_loss_tmo` and SCSI timeouts of 30 s).
-const QUIET: Duration = Duration::from_mins(1);
 
 /// Everything that a volume wants to know of the path.
 pub(super) fn describe(
@@ -34,15 +30,17 @@ pub(super) fn describe(
     let limits = limits(connection);
     let mut description = match &connection.place {
         Place::Device { number, node, status, .. } => {
+            let file = Some(&*connection.file);
+            let subject = Subject { number: *number, node, status: *status, file };
             let zoned = node.of_disk("queue/zoned").is_some_and(|model| model == "host-managed");
             if zoned {
                 let problem =
                     "has zones that must be written in order, which volumes do not do; name another device";
                 return Err(Error::path(path.display().to_string(), problem));
             }
-            let identity = identity::of_device(*number, node, *status);
-            let mut description = Description::new(identity, geometry, limits);
-            description.cache = identity::cache(node, *status);
+            let mut description = Description::new(subject.identity(), geometry, limits);
+            description.cache = subject.cache();
+            description.access = connection.access();
             description
         }
         Place::Regular(inode) => {
@@ -52,11 +50,21 @@ pub(super) fn describe(
         }
     };
     description.depth = depth(options.depth, connection.place.requests());
-    description.fence = options.fence.unwrap_or(match connection.nature.link {
-        Link::Local => FenceSupport::Answered,
-        Link::Fabric => FenceSupport::Assumed(QUIET),
-    });
+    (description.fence, description.fence_derivation) = fence(connection, options);
     Ok(description)
+}
+
+/// How earlier writes are fenced, and how that is known.
+fn fence(connection: &Connection, options: &Options) -> (FenceSupport, String) {
+    let local = "nothing lies between the kernel and the device that could deliver a command later";
+    match (options.fence, connection.nature.link) {
+        (Some(support), _) => (support, "as it was set".to_owned()),
+        (None, Link::Local) => (FenceSupport::Answered, local.to_owned()),
+        (None, Link::Fabric) => {
+            let Quiet { time, derivation } = connection.quiet();
+            (FenceSupport::Assumed(time), derivation)
+        }
+    }
 }
 
 impl Place {

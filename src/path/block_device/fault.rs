@@ -61,6 +61,16 @@ impl Nature {
         }
     }
 
+    /// What `EIO` means where nothing lies before the device that could say whose it is; proven only where nothing does at all.
+    pub(super) fn unanswered(self) -> Fault {
+        Fault::Unknown { cause: Cause::Errno(libc::EIO), fence: self.fence() }
+    }
+
+    /// What a failure with `errno` means that is no answer of the device's: the device is not what it was.
+    pub(super) fn lost(self, errno: i32) -> Fault {
+        Fault::Unknown { cause: Cause::Errno(errno), fence: self.fence() }
+    }
+
     /// What a failed flush means. Pages that a file system could not write are marked clean all the same, so another
     /// try would succeed without them (`fsync(2)`, notes): final for a file.
     pub(super) fn flush_fault(self, errno: i32) -> Fault {

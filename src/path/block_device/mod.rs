@@ -1,19 +1,26 @@
 //! Any block device or regular file, through the kernel.
 
+mod access;
 mod calls;
 mod claim;
 mod connection;
+pub mod discover;
 mod facts;
 mod fault;
+mod host;
 mod identity;
 mod node;
+pub(crate) mod nvme;
 mod options;
 mod queue;
+pub(crate) mod scsi;
+mod search;
 mod slab;
 mod sys;
 #[cfg(test)]
 mod tests;
 mod transport;
+mod twins;
 pub(crate) mod vpd83;
 mod workers;
 
@@ -25,8 +32,11 @@ use std::time::Duration;
 use self::connection::{Connection, Standing};
 use self::options::Options;
 use self::queue::{Opening, Threads};
+use self::search::Known;
 use crate::error::{Cause, Error};
-use crate::path::{ControlSink, Description, FenceSupport, Incarnation, OpenQueue, Path, QueueIndex};
+use crate::path::{
+    AccessState, ControlSink, Description, FenceSupport, Incarnation, OpenQueue, Path, QueueIndex,
+};
 
 /// A path to a block device node or a regular file.
 ///
@@ -39,8 +49,9 @@ use crate::path::{ControlSink, Description, FenceSupport, Incarnation, OpenQueue
 /// Connecting takes the device for this process alone: a block device is opened with `O_EXCL`, which excludes mounts,
 /// device mapper, MD and other careful programs; a regular file is locked with `flock(2)`. A claim lives as long as the
 /// path and as the last I/O that was sent through it, also that of a process that was killed; so a new instance that
-/// gets the claim knows that nothing of the old one is still on its way through this node. Two loop devices over one
-/// file do not exclude each other.
+/// gets the claim knows that nothing of the old one is still on its way through this node. Other names of the same unit on this
+/// host (another path to it, another loop device over the file) are looked at too: where another process has claimed, mounted or
+/// swaps to one of them, connecting is refused.
 ///
 /// # What an error means
 /// What the device answered (medium, reservation, protection, space, range) is final. Any other error leaves it open
@@ -52,9 +63,16 @@ use crate::path::{ControlSink, Description, FenceSupport, Incarnation, OpenQueue
 /// A device that is silent holds what was sent to it until the kernel answers: nothing else releases the memory.
 ///
 /// # Identity
-/// Of a SCSI disk its VPD page 0x83, of an NVMe namespace its UUID, NGUID and EUI-64 with its number, of a file or a loop
-/// device the file system and inode; of a partition those of its disk with its offset. Other devices (virtio, device
-/// mapper, MD) have none that is unique in the world: the caller must assert that they belong to the volume.
+/// Of a SCSI disk its VPD page 0x83, of an NVMe namespace its UUID, NGUID and EUI-64 with its number, or else the subsystem's name
+/// with the number; of a file or a loop device the file system and inode; of a partition those of its disk with its offset. Other
+/// devices (virtio, device mapper, MD) have none that is unique in the world: the caller must assert that they belong to the
+/// volume.
+///
+/// A disk that was removed and comes back under another name is found again by its identity, first where it was before.
+///
+/// # Access states
+/// ALUA of a SCSI disk (its target port group, asked for with each probe) and ANA of an NVMe namespace, where the kernel shows it.
+/// I/O that the kernel refuses for a path's state goes another way, and was not sent.
 ///
 /// ```no_run
 /// use mpio::path::{BlockDevice, FenceSupport};
@@ -69,9 +87,12 @@ pub struct BlockDevice {
     path: PathBuf,
     options: Options,
     connection: Option<Arc<Connection>>,
+    /// What was connected last.
+    known: Option<Known>,
     depth: u32,
-    /// Capacity that was last reported, in blocks.
+    /// What was last reported: the capacity in blocks, and the access state.
     capacity: u64,
+    access: AccessState,
     threads: Option<Threads>,
 }
 
@@ -82,8 +103,10 @@ impl BlockDevice {
             path: path.into(),
             options: Options::new(),
             connection: None,
+            known: None,
             depth: 1,
             capacity: 0,
+            access: AccessState::Optimized,
             threads: None,
         }
     }
@@ -124,8 +147,10 @@ impl BlockDevice {
 
     /// The connection that stands, or a new one.
     fn connected(&mut self) -> Result<Arc<Connection>, Error> {
+        let own = self.connection.as_ref().and_then(|connection| connection.number());
+        let node = search::find(&self.path, self.known.as_ref(), own)?;
         if let Some(connection) = &self.connection {
-            match connection.standing(&self.path) {
+            match connection.standing(&node) {
                 Standing::Good => return Ok(Arc::clone(connection)),
                 Standing::Failing(source) => {
                     return Err(Error::os(format!("reading the first block of {}", self.name()), source));
@@ -134,7 +159,7 @@ impl BlockDevice {
                 Standing::Gone => self.connection = None,
             }
         }
-        Ok(Arc::new(Connection::open(&self.path, &self.options)?))
+        Ok(Arc::new(Connection::open(&node, &self.options)?))
     }
 }
 
@@ -148,7 +173,8 @@ impl Path for BlockDevice {
         let connection = self.connected()?;
         let description = facts::describe(&self.path, &connection, &self.options)?;
         self.depth = description.depth;
-        self.capacity = description.geometry.capacity();
+        (self.capacity, self.access) = (description.geometry.capacity(), description.access);
+        self.known = Some(Known { identity: description.identity.clone(), place: connection.hangs_at() });
         self.connection = Some(connection);
         Ok(description)
     }
@@ -158,6 +184,7 @@ impl Path for BlockDevice {
             return Err(Error::path(self.name(), "is not connected; connect it first"));
         };
         let threads = self.threads.get_or_insert_with(|| Threads::new(self.depth));
+        threads.helper.start()?;
         Ok(Box::new(Opening {
             connection: Arc::clone(connection),
             threads: threads.clone(),
@@ -165,10 +192,17 @@ impl Path for BlockDevice {
         }))
     }
 
-    /// Reads the first block, past every cache, and looks whether the size has changed.
+    /// Looks whether it is the same device, how the array says that I/O may go this way, and whether the size has changed; reads the
+    /// first block, past every cache, where I/O is allowed.
     fn probe(&mut self, sink: ControlSink) {
-        let Some(connection) = &self.connection else { return sink.probed(Err(Cause::NotConnected)) };
-        if let Err(error) = connection.read_first_block() {
+        let Some(connection) = self.connection.as_ref().filter(|connection| !connection.has_changed()) else {
+            return sink.probed(Err(Cause::NotConnected));
+        };
+        let access = connection.access();
+        if std::mem::replace(&mut self.access, access) != access {
+            sink.access_state(access);
+        }
+        if let Err(error) = connection.test(access) {
             return sink.probed(probe_result(&error));
         }
         match connection.capacity() {

@@ -10,10 +10,10 @@ use super::calls::{Call, Memory};
 use super::connection::Connection;
 use super::slab::Slab;
 use super::sys::Bytes;
-use super::workers::{Finished, Job, Reply, Workers};
+use super::workers::{End, Finished, Job, Reply, Workers};
 use crate::error::Error;
 use crate::io::{Durability, Operation};
-use crate::path::{Attempt, AttemptId, Attempts, Fault, OpenQueue, Outcomes, PathQueue};
+use crate::path::{AccessState, Attempt, AttemptId, Attempts, Fault, OpenQueue, Outcomes, PathQueue};
 use crate::reactor::{NoRoom, Port, Reactor, ReactorEvent, Registered, Span, Waker};
 use crate::time::Tick;
 
@@ -45,9 +45,11 @@ pub(super) struct Opening {
 
 impl OpenQueue for Opening {
     fn open(self: Box<Self>, reactor: &mut Reactor, port: Port) -> Result<Box<dyn PathQueue>, Error> {
-        let route = match reactor.register(port, Arc::clone(&self.connection.file)) {
-            Some(file) => Route::Ring(file),
-            None => Route::Threads(self.threads.transfer),
+        let route = if let Some(file) = reactor.register(port, Arc::clone(&self.connection.file)) {
+            Route::Ring(file)
+        } else {
+            self.threads.transfer.start()?;
+            Route::Threads(self.threads.transfer)
         };
         let (sender, results) = bounded(self.depth as usize);
         Ok(Box::new(Queue {
@@ -108,8 +110,11 @@ impl PathQueue for Queue {
     }
 
     fn poll(&mut self, _reactor: &mut Reactor, _now: Tick, outcomes: &mut Outcomes<'_>) -> Option<Tick> {
-        while let Ok(Finished { token, result }) = self.results.try_recv() {
-            self.finish(token, result, outcomes);
+        while let Ok(Finished { token, end }) = self.results.try_recv() {
+            match end {
+                End::Result(result) => self.finish(token, result, outcomes),
+                End::Judged(state) => self.judged(token, state, outcomes),
+            }
         }
         None
     }
@@ -138,7 +143,7 @@ impl Queue {
             }
             // What this path does not know, or an attempt that lacks its memory.
             _ => {
-                self.reply(token).send(-libc::EINVAL);
+                self.reply(token).send(End::Result(-libc::EINVAL));
                 Ok(())
             }
         }
@@ -197,15 +202,54 @@ impl Queue {
         let Some(attempt) = self.slab.remove(token) else { return };
         let result = match u32::try_from(result) {
             Ok(bytes) => Ok(bytes),
-            Err(_) => Err(self.fault(attempt.operation(), result.wrapping_neg())),
+            Err(_) => Err(self.fault(&attempt, result.wrapping_neg())),
         };
+        if result == Err(self.connection.nature.unanswered())
+            && attempt.operation().is_write()
+            && self.connection.has_access_states()
+        {
+            return self.judge(attempt, outcomes);
+        }
         outcomes.complete(attempt, result);
     }
 
-    fn fault(&self, operation: Operation, errno: i32) -> Fault {
-        match operation {
-            Operation::Flush => self.connection.nature.flush_fault(errno),
-            _ => self.connection.nature.fault(operation, errno),
+    /// Has the helper ask the array whether it has refused a write: it may have done so before the kernel has heard of its new access
+    /// state.
+    fn judge(&mut self, attempt: Attempt, outcomes: &mut Outcomes<'_>) {
+        let unknown = Err(self.connection.nature.unanswered());
+        let Some(token) = self.slab.vacancy() else { return outcomes.complete(attempt, unknown) };
+        self.slab.insert(attempt);
+        if self.call(&self.helper, token, Call::Judge).is_err()
+            && let Some(attempt) = self.slab.remove(token)
+        {
+            outcomes.complete(attempt, unknown);
+        }
+    }
+
+    fn judged(&mut self, token: u32, state: Option<AccessState>, outcomes: &mut Outcomes<'_>) {
+        let Some(attempt) = self.slab.remove(token) else { return };
+        let fault = state.map_or(self.connection.nature.unanswered(), Fault::Refused);
+        outcomes.complete(attempt, Err(fault));
+    }
+
+    /// What a failure means. What reads as the device's own answer is said by the kernel too, of a device that was removed or has
+    /// shrunk (`ENOSPC` by `blkdev_write_iter`, `EINVAL` by `blkdev_issue_discard`), and `EIO` of one to which it sends nothing for
+    /// its access state: device and state are looked at before it is believed.
+    fn fault(&self, attempt: &Attempt, errno: i32) -> Fault {
+        let (operation, nature) = (attempt.operation(), self.connection.nature);
+        let fault = match operation {
+            Operation::Flush => nature.flush_fault(errno),
+            _ => nature.fault(operation, errno),
+        };
+        match (fault, errno) {
+            (Fault::Final(_), libc::ENOSPC | libc::EINVAL) if self.connection.lacks(self.bytes(attempt)) => {
+                nature.lost(errno)
+            }
+            (Fault::Unknown { .. }, libc::EIO) => match self.connection.place.refusal() {
+                Some(state) => Fault::Refused(state),
+                None => fault,
+            },
+            _ => fault,
         }
     }
 }

@@ -17,6 +17,17 @@ const BLKGETSIZE64: libc::Ioctl = libc::_IOR::<libc::size_t>(0x12, 114);
 const BLKDISCARD: libc::Ioctl = libc::_IO(0x12, 119);
 const BLKZEROOUT: libc::Ioctl = libc::_IO(0x12, 127);
 const LOOP_GET_STATUS64: libc::Ioctl = 0x4c05;
+const LOOP_SET_DIRECT_IO: libc::Ioctl = 0x4c08;
+// From `linux/nvme_ioctl.h`: `_IOWR('N', 0x41, struct nvme_admin_cmd)`.
+const NVME_IOCTL_ADMIN_CMD: libc::Ioctl = libc::_IOWR::<NvmeAdminCommand>(b'N' as u32, 0x41);
+/// Milliseconds that an NVMe admin command may take.
+const NVME_TIMEOUT: u32 = 5_000;
+// From `scsi/sg.h`.
+const SG_IO: libc::Ioctl = 0x2285;
+const SG_DXFER_NONE: libc::c_int = -1;
+const SG_DXFER_FROM_DEV: libc::c_int = -3;
+/// Milliseconds that a SCSI command may take.
+const SCSI_TIMEOUT: libc::c_uint = 5_000;
 
 /// A run of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +52,144 @@ pub(super) struct LoopStatus {
 pub(super) struct DirectAlignment {
     pub(super) memory: u32,
     pub(super) offset: u32,
+}
+
+/// How a SCSI command ended that was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ScsiEnd {
+    /// Well, with so many bytes.
+    Good(usize),
+    /// Otherwise: the device has something to say.
+    Status,
+}
+
+/// `struct sg_io_hdr` of `scsi/sg.h`.
+#[repr(C)]
+struct SgIoHdr {
+    interface_id: libc::c_int,
+    dxfer_direction: libc::c_int,
+    cmd_len: libc::c_uchar,
+    mx_sb_len: libc::c_uchar,
+    iovec_count: libc::c_ushort,
+    dxfer_len: libc::c_uint,
+    dxferp: *mut libc::c_void,
+    cmdp: *const libc::c_uchar,
+    sbp: *mut libc::c_uchar,
+    timeout: libc::c_uint,
+    flags: libc::c_uint,
+    pack_id: libc::c_int,
+    usr_ptr: *mut libc::c_void,
+    status: libc::c_uchar,
+    masked_status: libc::c_uchar,
+    msg_status: libc::c_uchar,
+    sb_len_wr: libc::c_uchar,
+    host_status: libc::c_ushort,
+    driver_status: libc::c_ushort,
+    resid: libc::c_int,
+    duration: libc::c_uint,
+    info: libc::c_uint,
+}
+
+/// Sends a SCSI command that changes nothing and fills `data`, blocking. Fails where the device is no SCSI disk, or where the
+/// command had no answer.
+pub(super) fn scsi(file: &File, command: &[u8], data: &mut [u8]) -> io::Result<ScsiEnd> {
+    let mut sense = [0_u8; 32];
+    let len = |bytes: usize| u8::try_from(bytes).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL));
+    let size = u32::try_from(data.len()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+    let mut header = SgIoHdr {
+        interface_id: libc::c_int::from(b'S'),
+        dxfer_direction: if data.is_empty() { SG_DXFER_NONE } else { SG_DXFER_FROM_DEV },
+        cmd_len: len(command.len())?,
+        mx_sb_len: len(sense.len())?,
+        iovec_count: 0,
+        dxfer_len: size,
+        dxferp: data.as_mut_ptr().cast(),
+        cmdp: command.as_ptr(),
+        sbp: sense.as_mut_ptr(),
+        timeout: SCSI_TIMEOUT,
+        flags: 0,
+        pack_id: 0,
+        usr_ptr: std::ptr::null_mut(),
+        status: 0,
+        masked_status: 0,
+        msg_status: 0,
+        sb_len_wr: 0,
+        host_status: 0,
+        driver_status: 0,
+        resid: 0,
+        duration: 0,
+        info: 0,
+    };
+    // SAFETY: the kernel reads the command and fills data and sense, each within the length that is given with its address, before
+    // the call returns; all of them live longer than that.
+    check(unsafe { libc::ioctl(file.as_raw_fd(), SG_IO, &raw mut header) })?;
+    match (header.host_status, header.status) {
+        (0, 0) => {
+            let rest = usize::try_from(header.resid).unwrap_or(0);
+            Ok(ScsiEnd::Good(data.len().saturating_sub(rest)))
+        }
+        (0, _) => Ok(ScsiEnd::Status),
+        _ => Err(io::Error::from_raw_os_error(libc::EIO)),
+    }
+}
+
+/// `struct nvme_passthru_cmd` of `linux/nvme_ioctl.h`.
+#[repr(C)]
+struct NvmeAdminCommand {
+    opcode: u8,
+    flags: u8,
+    rsvd1: u16,
+    nsid: u32,
+    cdw2: u32,
+    cdw3: u32,
+    metadata: u64,
+    addr: u64,
+    metadata_len: u32,
+    data_len: u32,
+    /// Words 10 to 15.
+    words: [u32; 6],
+    timeout_ms: u32,
+    result: u32,
+}
+
+/// Sends an NVMe admin command that changes nothing and fills `data`, blocking: opcode and namespace, then words 10 to 15.
+pub(super) fn nvme_admin(
+    file: &File,
+    (opcode, nsid): (u8, u32),
+    words: [u32; 6],
+    data: &mut [u8],
+) -> io::Result<()> {
+    let data_len = u32::try_from(data.len()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+    let mut command = NvmeAdminCommand {
+        opcode,
+        flags: 0,
+        rsvd1: 0,
+        nsid,
+        cdw2: 0,
+        cdw3: 0,
+        metadata: 0,
+        addr: data.as_mut_ptr() as u64,
+        metadata_len: 0,
+        data_len,
+        words,
+        timeout_ms: NVME_TIMEOUT,
+        result: 0,
+    };
+    // SAFETY: the kernel fills `data`, no more of it than the length that is given with its address, before the call returns.
+    let status = unsafe { libc::ioctl(file.as_raw_fd(), NVME_IOCTL_ADMIN_CMD, &raw mut command) };
+    match status {
+        0 => Ok(()),
+        ..0 => Err(io::Error::last_os_error()),
+        // A status of the controller's.
+        _ => Err(io::Error::from_raw_os_error(libc::EREMOTEIO)),
+    }
+}
+
+/// Has a loop device do direct I/O on its file.
+pub(super) fn make_direct(file: &File) -> io::Result<()> {
+    let on: libc::c_ulong = 1;
+    // SAFETY: the call takes a plain number.
+    check(unsafe { libc::ioctl(file.as_raw_fd(), LOOP_SET_DIRECT_IO, on) })
 }
 
 /// Size of a block device in bytes.

@@ -3,9 +3,11 @@
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::Duration;
 
 use super::fault::Link;
 use super::node::{self, Node};
+use super::nvme;
 use super::sys::{self, LoopStatus};
 
 /// File systems whose data is on another machine, by the magic number of `statfs(2)`.
@@ -29,6 +31,109 @@ const NETWORK_FILE_SYSTEMS: [u32; 15] = [
 
 /// Levels of devices that are made of others to be looked through.
 const DEEPEST_STACK: u32 = 8;
+
+/// How long a fabric of which no more is known is assumed to hold a command that the kernel has given up: twice what initiators
+/// commonly wait before they end one (`dev_loss_tmo` and SCSI timeouts of 30 s).
+const UNKNOWN_QUIET: Duration = Duration::from_mins(1);
+
+/// How long a command that the kernel has given up may still take effect, and how that is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Quiet {
+    pub(super) time: Duration,
+    pub(super) derivation: String,
+}
+
+/// The time for a device behind a fabric; of one that is made of others, the longest of theirs.
+pub(super) fn quiet(node: &Node, device: &File) -> Quiet {
+    let own = keep_alive(node).map(|keep_alive| of_nvme(keep_alive, nvme::controller(device).ok()));
+    let Quiet { time, derivation } = own.unwrap_or_else(|| of_parts(node, DEEPEST_STACK));
+    let below = multipath_below(node).unwrap_or_default();
+    Quiet { time, derivation: format!("{derivation}{below}") }
+}
+
+fn of_parts(node: &Node, levels: u32) -> Quiet {
+    let unknown = Quiet {
+        time: UNKNOWN_QUIET,
+        derivation:
+            "no time is known of this transport: twice the 30 s after which initiators commonly end a command"
+                .to_owned(),
+    };
+    let slaves = fs::read_dir(node.disk().join("slaves")).into_iter().flatten().flatten();
+    let parts = slaves.filter(|_| levels > 0).filter_map(|slave| fs::canonicalize(slave.path()).ok());
+    let times = parts.map(|dir| {
+        let part = Node::at(dir);
+        let of_nvme = keep_alive(&part).map(|keep_alive| of_nvme(keep_alive, None));
+        of_nvme.unwrap_or_else(|| of_parts(&part, levels.saturating_sub(1)))
+    });
+    times.max_by_key(|quiet| quiet.time).unwrap_or(unknown)
+}
+
+/// TP4129: a controller ends what a host had sent when it misses its keep alives, which it notices after two of its timeouts, or three
+/// where any traffic counts as one; what it has under way then can take effect for its command quiesce time more.
+fn of_nvme(keep_alive: Duration, controller: Option<nvme::Controller>) -> Quiet {
+    let timeouts = if controller.is_some_and(|controller| !controller.is_traffic_based) { 2 } else { 3 };
+    let told = controller.map(|controller| controller.quiesce).filter(|quiesce| !quiesce.is_zero());
+    let (quiesce, how) = match told {
+        Some(quiesce) => (quiesce, "its quiesce time (CQT)"),
+        None => (keep_alive, "as much again, since it tells no quiesce time (CQT)"),
+    };
+    let derivation = format!(
+        "NVMe: {timeouts} keep alive timeouts of {} s (kato), and {} ms, {how}",
+        keep_alive.as_secs(),
+        quiesce.as_millis()
+    );
+    Quiet { time: keep_alive * timeouts + quiesce, derivation }
+}
+
+/// The keep alive timeout of an NVMe disk's controllers, the longest; `None` if one has none.
+fn keep_alive(node: &Node) -> Option<Duration> {
+    let device = node.disk().join("device");
+    let controllers = fs::read_dir(&device).into_iter().flatten().flatten().map(|entry| entry.path());
+    let all = controllers.chain([device]).filter(|path| path.join("transport").exists());
+    let seconds =
+        all.map(|path| node::read(&path.join("kato"))?.parse().ok().filter(|&seconds: &u64| seconds > 0));
+    seconds.collect::<Option<Vec<u64>>>()?.into_iter().max().map(Duration::from_secs)
+}
+
+/// How a disk is reached, in a word.
+pub(super) fn name(node: &Node) -> String {
+    if let Some(transport) = node.of_disk("device/transport") {
+        return transport;
+    }
+    let parts: Vec<String> = node.disk().iter().map(|part| part.to_string_lossy().into_owned()).collect();
+    let names = [
+        ("rport-", "fc"),
+        ("session", "iscsi"),
+        ("end_device-", "sas"),
+        ("ata", "ata"),
+        ("usb", "usb"),
+        ("virtio", "virtio"),
+        ("nvme", "nvme"),
+    ];
+    let is_on_the_way = |prefix: &str| {
+        parts.iter().any(|part| match part.strip_prefix(prefix) {
+            Some(rest) => rest.starts_with(|first: char| first.is_ascii_digit()),
+            None => false,
+        })
+    };
+    names.iter().find(|(prefix, _)| is_on_the_way(prefix)).map_or("scsi", |&(_, name)| name).to_owned()
+}
+
+/// What is to be said of a device that is itself several paths.
+fn multipath_below(node: &Node) -> Option<&'static str> {
+    let is_mapped = node.of_disk("dm/uuid").is_some_and(|uuid| uuid.starts_with("mpath-"));
+    let is_head = node.of_disk("device/iopolicy").is_some();
+    if is_mapped {
+        Some("; below is dm-multipath, which sends a write again by itself: name its paths instead")
+    } else if is_head {
+        Some(
+            "; below is the kernel's own NVMe multipath, which sends a write again by itself: boot with \
+             nvme_core.multipath=N to have each path here",
+        )
+    } else {
+        None
+    }
+}
 
 /// What sysfs says of a transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,6 +319,41 @@ mod tests {
         for (disk, transport) in expected {
             assert_eq!(device_transport(&at(disk)), transport, "{disk}");
         }
+    }
+
+    #[test]
+    fn a_time_is_derived_from_keep_alives() {
+        let dir = TempDir::new();
+        let node = Node::at(dir.path().join("nvme0n1"));
+        assert_eq!(keep_alive(&node), None);
+        dir.write("nvme0n1/device/transport", "tcp\n");
+        dir.write("nvme0n1/device/kato", "5\n");
+        assert_eq!(keep_alive(&node), Some(Duration::from_secs(5)));
+        // A head of several.
+        dir.write("nvme1n1/device/iopolicy", "numa\n");
+        for (controller, kato) in [("nvme1", "5"), ("nvme2", "15")] {
+            dir.write(&format!("nvme1n1/device/{controller}/transport"), "tcp\n");
+            dir.write(&format!("nvme1n1/device/{controller}/kato"), kato);
+        }
+        let head = Node::at(dir.path().join("nvme1n1"));
+        assert_eq!(keep_alive(&head), Some(Duration::from_secs(15)));
+        assert!(multipath_below(&head).is_some() && multipath_below(&node).is_none());
+        dir.write("nvme1n1/device/nvme2/kato", "0");
+        assert_eq!(keep_alive(&head), None, "without keep alives nothing ends it");
+        fs::create_dir_all(dir.path().join("dm-0/slaves")).unwrap();
+        let mapped = Node::at(dir.path().join("dm-0"));
+        assert_eq!(of_parts(&mapped, 1).time, UNKNOWN_QUIET);
+        for (disk, kato) in [("nvme0n1", "5"), ("nvme2n1", "60")] {
+            dir.write(&format!("{disk}/device/transport"), "tcp");
+            dir.write(&format!("{disk}/device/kato"), kato);
+            std::os::unix::fs::symlink(dir.path().join(disk), dir.path().join("dm-0/slaves").join(disk))
+                .unwrap();
+        }
+        assert_eq!(of_parts(&mapped, 1).time, Duration::from_mins(4));
+
+        let five = Duration::from_secs(5);
+        assert_eq!(of_nvme(five, None).time, five * 4);
+        assert!(of_nvme(five, None).derivation.contains("3 keep alive timeouts of 5 s"));
     }
 
     #[test]

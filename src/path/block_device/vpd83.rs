@@ -6,16 +6,44 @@ use crate::path::{Identifier, IdentifierKind};
 /// whole of a page that was cut off; gives none for anything that is not such a page.
 #[allow(unreachable_pub, reason = "reached from outside by the fuzzer alone, behind a feature")]
 pub fn identifiers(page: &[u8]) -> Vec<Identifier> {
-    let [_, 0x83, high, low, rest @ ..] = page else { return Vec::new() };
-    let len = usize::from(u16::from_be_bytes([*high, *low]));
-    let mut rest = &rest[..len.min(rest.len())];
     let mut found = Vec::new();
-    while let [code_set, kind, _, len, tail @ ..] = rest {
-        let Some((value, next)) = tail.split_at_checked(usize::from(*len)) else { break };
-        found.extend(identifier(code_set & 0x0f, *kind, value).filter(|one| !found.contains(one)));
-        rest = next;
+    for Designator { code_set, kind, value } in designators(page) {
+        found.extend(identifier(code_set, kind, value).filter(|one| !found.contains(one)));
     }
     found
+}
+
+/// The group of the port that the page came through (association 1, designator type 5).
+#[allow(unreachable_pub, reason = "as above")]
+pub fn target_port_group(page: &[u8]) -> Option<u16> {
+    designators(page).find_map(|Designator { kind, value, .. }| match (kind & 0x3f, value) {
+        (0x15, [_, _, high, low]) => Some(u16::from_be_bytes([*high, *low])),
+        _ => None,
+    })
+}
+
+/// One of a page's designators.
+struct Designator<'a> {
+    code_set: u8,
+    /// With its association in bits 4 and 5.
+    kind: u8,
+    value: &'a [u8],
+}
+
+fn designators(page: &[u8]) -> impl Iterator<Item = Designator<'_>> {
+    let mut rest: &[u8] = match page {
+        [_, 0x83, high, low, rest @ ..] => {
+            let len = usize::from(u16::from_be_bytes([*high, *low]));
+            &rest[..len.min(rest.len())]
+        }
+        _ => &[],
+    };
+    std::iter::from_fn(move || {
+        let [code_set, kind, _, len, tail @ ..] = rest else { return None };
+        let (value, next) = tail.split_at_checked(usize::from(*len))?;
+        rest = next;
+        Some(Designator { code_set: code_set & 0x0f, kind: *kind, value })
+    })
 }
 
 fn identifier(code_set: u8, kind: u8, value: &[u8]) -> Option<Identifier> {
@@ -98,6 +126,13 @@ mod tests {
             (1, 3, &[0; 8]),
         ]);
         assert!(values(&page).is_empty());
+        assert_eq!(target_port_group(&page), None);
+    }
+
+    #[test]
+    fn the_port_s_group_is_told_from_groups_of_logical_units() {
+        let page = page(&[(1, 0x06, &[0, 0, 0, 9]), (1, 0x15, &[0, 0, 1, 2]), (1, 0x14, &[0, 0, 0, 3])]);
+        assert_eq!(target_port_group(&page), Some(0x0102));
     }
 
     #[test]

@@ -6,11 +6,13 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 
 use super::calls::Call;
 use super::connection::Connection;
+use crate::error::Error;
 use crate::os;
+use crate::path::AccessState;
 use crate::reactor::{NoRoom, Waker};
 use crate::sync::{AtomicU64, Ordering};
 
-/// Some threads of one path, started as they are needed. They end after the last handle is gone; one that the kernel
+/// Some threads of one path, the others than the first started as they are needed. They end after the last handle is gone; one that the kernel
 /// holds ends when it lets go.
 #[derive(Debug)]
 pub(super) struct Workers {
@@ -46,8 +48,16 @@ pub(super) struct Reply {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Finished {
     pub(super) token: u32,
+    pub(super) end: End,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum End {
     /// A count, or a negated `errno`.
-    pub(super) result: i32,
+    Result(i32),
+    /// The access state for which the attempt was refused, if it was.
+    Judged(Option<AccessState>),
 }
 
 impl Workers {
@@ -63,9 +73,29 @@ impl Workers {
         }
     }
 
+    /// Starts the first thread, which later may not be to be had any more.
+    pub(super) fn start(&self) -> Result<(), Error> {
+        let (_, receiver) = self.jobs();
+        let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
+        if *started == 0 {
+            self.start_one(receiver)?;
+            *started = 1;
+        }
+        Ok(())
+    }
+
+    fn jobs(&self) -> &(Sender<Job>, Receiver<Job>) {
+        self.jobs.get_or_init(|| bounded(self.room))
+    }
+
+    fn start_one(&self, jobs: &Receiver<Job>) -> Result<(), Error> {
+        let (jobs, unfinished) = (jobs.clone(), Arc::clone(&self.unfinished));
+        os::spawn_io_thread(self.name, move || serve(&jobs, &unfinished))
+    }
+
     /// Has a job done. It is dropped if there is no room, or no thread to be had.
     pub(super) fn submit(&self, job: Job) -> Result<(), NoRoom> {
-        let (sender, receiver) = self.jobs.get_or_init(|| bounded(self.room));
+        let (sender, receiver) = self.jobs();
         if !self.has_thread(receiver) {
             return Err(NoRoom);
         }
@@ -83,8 +113,7 @@ impl Workers {
         if is_one_free || *started == self.limit {
             return true;
         }
-        let (jobs, unfinished) = (jobs.clone(), Arc::clone(&self.unfinished));
-        if os::spawn_io_thread(self.name, move || serve(&jobs, &unfinished)).is_ok() {
+        if self.start_one(jobs).is_ok() {
             *started += 1;
         }
         *started > 0
@@ -93,18 +122,18 @@ impl Workers {
 
 fn serve(jobs: &Receiver<Job>, unfinished: &AtomicU64) {
     for Job { call, connection, reply } in jobs {
-        let result = call.carry_out(&connection);
+        let end = call.carry_out(&connection);
         // Let go before the result is known, so that whoever waits for it finds the device free.
         drop(connection);
         unfinished.fetch_sub(1, Ordering::Relaxed);
-        reply.send(result);
+        reply.send(end);
     }
 }
 
 impl Reply {
     /// The queue has a place for every attempt that is out; it is gone only if nobody wants to know.
-    pub(super) fn send(self, result: i32) {
-        let _ = self.results.try_send(Finished { token: self.token, result });
+    pub(super) fn send(self, end: End) {
+        let _ = self.results.try_send(Finished { token: self.token, end });
         self.waker.wake();
     }
 }

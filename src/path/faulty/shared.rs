@@ -170,6 +170,7 @@ impl State {
         description.geometry = self.device.described(description)?;
         if self.fence_after.is_some() {
             description.fence = FenceSupport::Proven;
+            "injected".clone_into(&mut description.fence_derivation);
         }
         self.fence_is_news = false;
         self.incarnation = incarnation;

@@ -6,7 +6,7 @@ use std::thread::{current, park, park_timeout, yield_now};
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
 
-use crate::block::{Geometry, Limits};
+use crate::block::{Limits, LiveGeometry};
 use crate::buffer::Buffer;
 use crate::error::{Error, Fate};
 use crate::io::{Memory, Request};
@@ -21,7 +21,7 @@ use super::op::{End, Home, Op, Parting, Waiter};
 use super::pieces::{Pieces, Turn};
 
 pub(super) struct Desk {
-    pub(super) geometry: Geometry,
+    pub(super) geometry: LiveGeometry,
     pub(super) limits: Limits,
     pub(super) ends: Ends,
     pub(super) intake: Intake<Waiting>,
@@ -52,7 +52,7 @@ impl Waiting {
 
 impl Desk {
     /// For `depth` requests at once, and as many that wait before they line up beside the lane.
-    pub(super) fn new(shape: (Geometry, Limits), depth: u32, pieces: Pieces, bell: Arc<Bell>) -> Self {
+    pub(super) fn new(shape: (LiveGeometry, Limits), depth: u32, pieces: Pieces, bell: Arc<Bell>) -> Self {
         let (geometry, limits) = shape;
         let room = depth.max(64) as usize * 2;
         Self {

@@ -130,8 +130,8 @@ impl Client {
 
     pub(super) fn open_with_pool(served: &Served, depth: u32, pool: &Pool) -> Result<Self, Error> {
         check_depth(depth)?;
-        let (geometry, limits) = (served.geometry(), served.limits());
-        let block = geometry.block_size();
+        let (geometry, limits) = (served.live_geometry(), served.limits());
+        let block = geometry.get().block_size();
         let size = pool.size().min(limits.transfer_bytes) / block * block;
         if size == 0 {
             let problem = format!("its buffers of {} bytes hold no block of {block}", pool.size());
@@ -156,9 +156,9 @@ impl Client {
         Self { inner: Arc::clone(&self.inner), timeout: Some(timeout) }
     }
 
-    /// Block size and capacity.
+    /// Block size and capacity, which [`Volume::grow`](crate::Volume::grow) may change.
     pub fn geometry(&self) -> Geometry {
-        self.inner.desk.geometry
+        self.inner.desk.geometry.get()
     }
 
     /// What one request may ask for.
@@ -170,7 +170,7 @@ impl Client {
     /// with its buffer.
     pub fn submit(&self, mut request: Request) -> Response {
         let desk = &self.inner.desk;
-        if let Err(error) = request.check(desk.geometry, &desk.limits) {
+        if let Err(error) = request.check(desk.geometry.get(), &desk.limits) {
             return Response::refuse(request, error);
         }
         request.deadline = request.deadline.or_else(|| self.deadline());

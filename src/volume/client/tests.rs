@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{Builder, yield_now};
 
 use super::*;
-use crate::block::{BlockCount, Lba};
+use crate::block::{BlockCount, Lba, LiveGeometry};
 use crate::error::Fate;
 use crate::io::{Completion, Memory};
 use crate::volume::bell::Bell;
@@ -22,7 +22,8 @@ struct Rig {
 
 fn rig(depth: u32) -> Rig {
     let pool = Pool::with_reserve(BLOCK, 8, 0).unwrap();
-    let shape = (Geometry::new(BLOCK, 1000).unwrap(), Limits::new(64 * BLOCK));
+    let geometry = LiveGeometry::new(Geometry::new(BLOCK, 1000).unwrap());
+    let shape = (geometry, Limits::new(64 * BLOCK));
     let pieces = Pieces::new(vec![pool.take(BLOCK).unwrap()], BLOCK);
     let desk = Arc::new(Desk::new(shape, depth, pieces, Bell::new(None)));
     let door = ClientDoor::new(Arc::clone(&desk), depth);

@@ -150,7 +150,7 @@ impl<'a> Transfer<'a> {
     }
 
     fn extent(&self, range: &Range<usize>) -> Result<Extent, Error> {
-        let block = u64::from(self.desk.geometry.block_size());
+        let block = u64::from(self.desk.geometry.get().block_size());
         let blocks = u32::try_from(range.len() as u64 / block).unwrap_or(u32::MAX);
         Extent::new(Lba::new(self.start.get() + range.start as u64 / block), BlockCount::new(blocks))
     }
@@ -214,7 +214,8 @@ fn of_a_part(error: Error) -> Error {
 
 /// Whether all of it are whole blocks of the volume. The first one.
 fn check(desk: &Desk, operation: Operation, offset: u64, len: u64) -> Result<Lba, Error> {
-    let (block_size, capacity) = (desk.geometry.block_size(), desk.geometry.capacity());
+    let geometry = desk.geometry.get();
+    let (block_size, capacity) = (geometry.block_size(), geometry.capacity());
     let block = u64::from(block_size);
     if !offset.is_multiple_of(block) || !len.is_multiple_of(block) {
         return Err(Error::Misaligned { operation, offset, len, block_size });

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crossbeam::channel::{Sender, unbounded};
 
-use crate::block::{Geometry, Limits};
+use crate::block::{Geometry, Limits, LiveGeometry};
 use crate::buffer::Pool;
 use crate::error::{Error, Fate};
 use crate::sync::{AtomicU64, Ordering};
@@ -102,7 +102,7 @@ impl Dispatcher {
     /// # Errors
     /// [`Error::Closed`] if the thread is gone, which only a defect of this crate can bring about.
     pub fn serve(&self, queue: Queue) -> Result<Served, Error> {
-        let (geometry, limits) = (queue.geometry(), queue.limits());
+        let (geometry, limits) = (queue.live_geometry(), queue.limits());
         let number = self.queues.fetch_add(1, Ordering::Relaxed);
         self.line.send(Command::Serve(number, Box::new(queue)))?;
         Ok(Served { tenancy: Arc::new(Tenancy { number, line: self.line.clone() }), geometry, limits })
@@ -119,7 +119,7 @@ impl fmt::Debug for Dispatcher {
 #[derive(Clone)]
 pub struct Served {
     tenancy: Arc<Tenancy>,
-    geometry: Geometry,
+    geometry: LiveGeometry,
     limits: Limits,
 }
 
@@ -137,9 +137,13 @@ impl Drop for Tenancy {
 }
 
 impl Served {
-    /// Block size and capacity.
-    pub const fn geometry(&self) -> Geometry {
-        self.geometry
+    /// Block size and capacity, which [`Volume::grow`](crate::Volume::grow) may change.
+    pub fn geometry(&self) -> Geometry {
+        self.geometry.get()
+    }
+
+    pub(crate) fn live_geometry(&self) -> LiveGeometry {
+        self.geometry.clone()
     }
 
     /// What one request may ask for.
@@ -190,6 +194,6 @@ impl Served {
 
 impl fmt::Debug for Served {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Served").field("geometry", &self.geometry).finish_non_exhaustive()
+        f.debug_struct("Served").field("geometry", &self.geometry()).finish_non_exhaustive()
     }
 }

@@ -34,7 +34,7 @@ impl Rig {
         let (path, faults) = Faulty::new(BlockDevice::new(file).block_size(BLOCK), 1);
         let volume = Volume::builder().path(path).queue_depth(depth).build().unwrap();
         let queue = volume.take_queue(QueueIndex(0)).unwrap();
-        let (geometry, limits) = (queue.geometry(), queue.limits());
+        let (geometry, limits) = (queue.live_geometry(), queue.limits());
         let (sender, commands) = unbounded();
         let line = Line { commands: sender, bell: Bell::new(None) };
         let served = Some(Served { tenancy: Arc::new(Tenancy { number: 0, line }), geometry, limits });

@@ -7,7 +7,7 @@ use crate::volume::dispatcher::door::Door;
 /// Both ends, of which the submitter sleeps as soon as there is nothing to do, and the bed of the door's thread.
 fn ends() -> (Submitter, LaneDoor, Bed) {
     let bed = Bed::new().unwrap();
-    let shape = (Geometry::new(512, 8).unwrap(), Limits::new(512));
+    let shape = (LiveGeometry::new(Geometry::new(512, 8).unwrap()), Limits::new(512));
     let (mut submitter, door) = Submitter::with(2, shape, Arc::clone(bed.bell())).unwrap();
     submitter.pulse = Pulse::expecting(1 << 30);
     (submitter, door, bed)

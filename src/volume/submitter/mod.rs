@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::thread::yield_now;
 
-use crate::block::{Geometry, Limits};
+use crate::block::{Geometry, Limits, LiveGeometry};
 use crate::buffer::Buffer;
 use crate::error::{Error, Fate};
 use crate::io::{Completion, Cookie, Memory, Rejected, Request};
@@ -37,7 +37,7 @@ const MAX_DEPTH: u32 = 65_536;
 /// Requests that are under way run on; their completions are lost, their buffers go back to their pools.
 pub struct Submitter {
     depth: u32,
-    geometry: Geometry,
+    geometry: LiveGeometry,
     limits: Limits,
     requests: Sender<Descriptor>,
     answers: Receiver<Answer>,
@@ -84,10 +84,10 @@ impl Submitter {
         if !(1..=MAX_DEPTH).contains(&depth) {
             return Err(Error::setting("depth", format!("{depth} is not between 1 and {MAX_DEPTH}")));
         }
-        Self::with(depth, (served.geometry(), served.limits()), Arc::clone(served.bell()))
+        Self::with(depth, (served.live_geometry(), served.limits()), Arc::clone(served.bell()))
     }
 
-    fn with(depth: u32, shape: (Geometry, Limits), bell: Arc<Bell>) -> Result<(Self, LaneDoor), Error> {
+    fn with(depth: u32, shape: (LiveGeometry, Limits), bell: Arc<Bell>) -> Result<(Self, LaneDoor), Error> {
         // For each request a cancel, and as much again that was taken out and not told of.
         let (requests, inbox) = lane(depth * 4);
         // One for the end of each and, of those that are quarantined then, another for the memory.
@@ -111,9 +111,14 @@ impl Submitter {
         Ok((submitter, door))
     }
 
-    /// Block size and capacity.
-    pub const fn geometry(&self) -> Geometry {
-        self.geometry
+    /// Block size and capacity, which [`Volume::grow`](crate::Volume::grow) may change.
+    pub fn geometry(&self) -> Geometry {
+        self.geometry.get()
+    }
+
+    #[cfg(feature = "fuse")]
+    pub(crate) fn live_geometry(&self) -> LiveGeometry {
+        self.geometry.clone()
     }
 
     /// What one request may ask for.
@@ -128,7 +133,7 @@ impl Submitter {
     /// ([`Error::QueueFull`]) or closed.
     #[allow(clippy::result_large_err, reason = "what could not be taken is given back")]
     pub fn submit(&mut self, request: Request) -> Result<(), Rejected> {
-        if let Err(error) = request.check(self.geometry, &self.limits) {
+        if let Err(error) = request.check(self.geometry.get(), &self.limits) {
             return Err(Rejected { request, error });
         }
         if self.requests.is_abandoned() {

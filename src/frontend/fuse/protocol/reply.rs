@@ -14,8 +14,8 @@ const LEAST_MINOR: u32 = 31;
 
 /// `FOPEN_DIRECT_IO` and `FOPEN_PARALLEL_DIRECT_WRITES`.
 const OPEN_FLAGS: u32 = 1 | 1 << 6;
-/// How long the kernel may believe what it is told of the file, in seconds: it never changes.
-const VALIDITY: u64 = 3600;
+/// How long the kernel may believe what it is told of the file, in seconds: not at all, since its size may grow.
+const VALIDITY: u64 = 0;
 
 /// `sizeof(struct fuse_out_header)`.
 const HEADER: usize = 16;

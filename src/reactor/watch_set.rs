@@ -1,18 +1,18 @@
-//! One descriptor that tells when a queue has something to do, for those who sleep elsewhere.
+//! One descriptor that is readable when one of several is.
 
 #![allow(unsafe_code)]
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-/// An epoll instance over the eventfd and, once there is one, the ring.
+/// An epoll instance. It holds none of its members.
 #[derive(Debug)]
-pub(super) struct WakeFd {
+pub(crate) struct WatchSet {
     epoll: OwnedFd,
 }
 
-impl WakeFd {
-    pub(super) fn new() -> io::Result<Self> {
+impl WatchSet {
+    pub(crate) fn new() -> io::Result<Self> {
         // SAFETY: the call takes no pointers.
         let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
         if fd < 0 {
@@ -23,7 +23,7 @@ impl WakeFd {
     }
 
     /// Watches `fd` until it is closed.
-    pub(super) fn watch(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+    pub(crate) fn watch(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
         let mut event = libc::epoll_event { events: libc::EPOLLIN.unsigned_abs(), u64: 0 };
         let (epoll, fd) = (self.epoll.as_raw_fd(), fd.as_raw_fd());
         // SAFETY: both descriptors are open, and the call does not keep `event`.
@@ -32,7 +32,7 @@ impl WakeFd {
     }
 }
 
-impl AsFd for WakeFd {
+impl AsFd for WatchSet {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.epoll.as_fd()
     }

@@ -1,0 +1,40 @@
+//! The logical units of this host, as text.
+
+use std::fmt::Write;
+
+use mpio::discover::Unit;
+
+/// Each unit with its ways below it.
+pub(crate) fn units(units: &[Unit]) -> String {
+    let mut text = String::new();
+    for unit in units {
+        let _ = writeln!(text, "{} {}", unit.wwid, size(unit.bytes));
+        for path in &unit.paths {
+            let node = path.node.display().to_string();
+            let access = path.access.to_string();
+            let place = path.place.as_deref().unwrap_or_default();
+            let used = path.used_by.as_deref().map_or(String::new(), |user| format!(", {user}"));
+            let _ = writeln!(
+                text,
+                "  {node:<16} {:<8} {access:<14} {}{used} [{place}]",
+                path.number, path.transport
+            );
+        }
+    }
+    if text.is_empty() {
+        text.push_str(
+            "no SCSI disk or NVMe namespace with an identifier was found; name devices with --path\n",
+        );
+    }
+    text
+}
+
+/// In the largest unit of which there is one at least.
+fn size(bytes: u64) -> String {
+    let names = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+    let step = (0..5).take_while(|step| bytes >> (10 * (step + 1)) > 0).count();
+    let whole = bytes >> (10 * step);
+    let tenth = (bytes >> (10 * step).saturating_sub(10)) % 1024 * 10 / 1024;
+    let name = names.get(step).copied().unwrap_or_default();
+    if step == 0 { format!("{whole} {name}") } else { format!("{whole}.{tenth} {name}") }
+}
