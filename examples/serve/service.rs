@@ -133,7 +133,8 @@ fn remind(board: &Board, log: &Log) {
     for path in board.waiting(Tick::now(), REMINDER / 2) {
         let users = users::of(&path);
         let by = if users.is_empty() {
-            "the I/O of a process that is gone, for all that can be seen".to_owned()
+            "for all that can be seen the I/O of a process that is gone, or who has it by another name"
+                .to_owned()
         } else {
             users.join(", ")
         };
