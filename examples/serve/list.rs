@@ -4,11 +4,13 @@ use std::fmt::Write;
 
 use mpio::discover::Unit;
 
+use crate::figures;
+
 /// Each unit with its ways below it.
 pub(crate) fn units(units: &[Unit]) -> String {
     let mut text = String::new();
     for unit in units {
-        let _ = writeln!(text, "{} {}", unit.wwid, size(unit.bytes));
+        let _ = writeln!(text, "{} {}", unit.wwid, figures::bytes(unit.bytes));
         for path in &unit.paths {
             let node = path.node.display().to_string();
             let access = path.access.to_string();
@@ -27,14 +29,4 @@ pub(crate) fn units(units: &[Unit]) -> String {
         );
     }
     text
-}
-
-/// In the largest unit of which there is one at least.
-fn size(bytes: u64) -> String {
-    let names = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
-    let step = (0..5).take_while(|step| bytes >> (10 * (step + 1)) > 0).count();
-    let whole = bytes >> (10 * step);
-    let tenth = (bytes >> (10 * step).saturating_sub(10)) % 1024 * 10 / 1024;
-    let name = names.get(step).copied().unwrap_or_default();
-    if step == 0 { format!("{whole} {name}") } else { format!("{whole}.{tenth} {name}") }
 }

@@ -11,6 +11,9 @@ mod command;
 mod desk;
 mod ending;
 mod events;
+#[allow(dead_code, reason = "another example's, of which this one uses a part")]
+#[path = "../quickstart/units.rs"]
+mod figures;
 mod list;
 mod log;
 mod options;

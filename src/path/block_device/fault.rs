@@ -61,13 +61,8 @@ impl Nature {
         }
     }
 
-    /// What `EIO` means where nothing lies before the device that could say whose it is; proven only where nothing does at all.
-    pub(super) fn unanswered(self) -> Fault {
-        Fault::Unknown { cause: Cause::Errno(libc::EIO), fence: self.fence() }
-    }
-
-    /// What a failure with `errno` means that is no answer of the device's: the device is not what it was.
-    pub(super) fn lost(self, errno: i32) -> Fault {
+    /// What a failure with `errno` means that is no answer of the device's.
+    pub(super) fn unanswered(self, errno: i32) -> Fault {
         Fault::Unknown { cause: Cause::Errno(errno), fence: self.fence() }
     }
 

@@ -204,7 +204,8 @@ impl Queue {
             Ok(bytes) => Ok(bytes),
             Err(_) => Err(self.fault(&attempt, result.wrapping_neg())),
         };
-        if result == Err(self.connection.nature.unanswered())
+        if result == Err(self.connection.nature.unanswered(libc::EIO))
+            && result.is_err_and(Fault::may_land)
             && attempt.operation().is_write()
             && self.connection.has_access_states()
         {
@@ -216,7 +217,7 @@ impl Queue {
     /// Has the helper ask the array whether it has refused a write: it may have done so before the kernel has heard of its new access
     /// state.
     fn judge(&mut self, attempt: Attempt, outcomes: &mut Outcomes<'_>) {
-        let unknown = Err(self.connection.nature.unanswered());
+        let unknown = Err(self.connection.nature.unanswered(libc::EIO));
         let Some(token) = self.slab.vacancy() else { return outcomes.complete(attempt, unknown) };
         self.slab.insert(attempt);
         if self.call(&self.helper, token, Call::Judge).is_err()
@@ -228,7 +229,7 @@ impl Queue {
 
     fn judged(&mut self, token: u32, state: Option<AccessState>, outcomes: &mut Outcomes<'_>) {
         let Some(attempt) = self.slab.remove(token) else { return };
-        let fault = state.map_or(self.connection.nature.unanswered(), Fault::Refused);
+        let fault = state.map_or(self.connection.nature.unanswered(libc::EIO), Fault::Refused);
         outcomes.complete(attempt, Err(fault));
     }
 
@@ -243,7 +244,7 @@ impl Queue {
         };
         match (fault, errno) {
             (Fault::Final(_), libc::ENOSPC | libc::EINVAL) if self.connection.lacks(self.bytes(attempt)) => {
-                nature.lost(errno)
+                nature.unanswered(errno)
             }
             (Fault::Unknown { .. }, libc::EIO) => match self.connection.place.refusal() {
                 Some(state) => Fault::Refused(state),

@@ -19,15 +19,6 @@ pub(super) struct Known {
     pub(super) place: Option<String>,
 }
 
-/// How what is at a node compares with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kin {
-    Same,
-    Different,
-    /// It has nothing to compare.
-    Unknown,
-}
-
 /// The node of the disk that was once found at `path`: still `path` itself, as long as nothing else is there; otherwise another
 /// node of this host that leads to the same unit at the same place, and that this process has not opened, but for its `own`.
 pub(super) fn find(path: &Path, known: Option<&Known>, own: Option<u64>) -> Result<PathBuf, Error> {
@@ -37,7 +28,7 @@ pub(super) fn find(path: &Path, known: Option<&Known>, own: Option<u64>) -> Resu
     if let Ok(found) = fs::metadata(path) {
         let number = found.rdev();
         // The name of a disk that went may be given to another path's, which went as well and came back before.
-        let is_it = || known.is_at(number, &Node::of(number)) != Kin::Different && !is_another_s(number, own);
+        let is_it = || !known.is_elsewhere(number, &Node::of(number)) && !is_another_s(number, own);
         if !found.file_type().is_block_device() || is_it() {
             return Ok(path.to_owned());
         }
@@ -61,18 +52,20 @@ fn is_of_a_disk(identifier: &Identifier) -> bool {
 }
 
 impl Known {
-    fn is_at(&self, number: u64, node: &Node) -> Kin {
-        let there = Subject { number, node, status: None, file: None }.identity();
-        match there.kinship(&self.identity) {
-            Kinship::Same => Kin::Same,
-            Kinship::Different(..) => Kin::Different,
-            Kinship::Unknown => Kin::Unknown,
-        }
+    /// Whether what is at a node is another disk. One that tells nothing of itself may be it.
+    fn is_elsewhere(&self, number: u64, node: &Node) -> bool {
+        matches!(listed(number, node).kinship(&self.identity), Kinship::Different(..))
     }
 
     fn leads_to(&self, device: &HostDevice, own: Option<u64>) -> bool {
-        self.is_at(device.number, &device.node) == Kin::Same && !is_another_s(device.number, own)
+        listed(device.number, &device.node).kinship(&self.identity) == Kinship::Same
+            && !is_another_s(device.number, own)
     }
+}
+
+/// The identity that sysfs shows of a node.
+fn listed(number: u64, node: &Node) -> Identity {
+    Subject { number, node, status: None, file: None }.identity()
 }
 
 /// Whether this process has the device open for something else.
