@@ -100,6 +100,7 @@ pub mod fuzzing {
     pub use crate::frontend::fuse::protocol::foreign as fuse;
     pub use crate::path::block_device::nvme::access_of_namespace as namespace_access;
     pub use crate::path::block_device::scsi::access_of_group as target_port_groups;
+    pub use crate::path::block_device::uevents::uevent;
     pub use crate::path::block_device::vpd83::{identifiers as vpd83, target_port_group};
 }
 

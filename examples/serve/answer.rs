@@ -41,6 +41,8 @@ fn one_path(path: &PathStatus, paths: &Paths) -> Value {
         "access": path.access.to_string(),
         "incarnation": path.incarnation.get(),
         "leaving": path.leaving,
+        "transport": path.transport,
+        "place": path.place,
         "identity": path.identity.identifiers().iter().map(ToString::to_string).collect::<Vec<_>>(),
         "cache": match &path.cache {
             Cache::None => json!(null),

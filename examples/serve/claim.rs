@@ -20,13 +20,24 @@ pub(crate) struct Claiming {
     board: Arc<Board>,
 }
 
-/// Shows which paths are connecting for the first time, and since when.
+/// Shows how far the start has come: its step, and which paths are connecting for the first time, and since when.
 #[derive(Default)]
 pub(crate) struct Board {
+    step: Mutex<&'static str>,
     since: Mutex<BTreeMap<PathBuf, Tick>>,
 }
 
 impl Board {
+    /// The start has come to this step.
+    pub(crate) fn begin(&self, step: &'static str) {
+        *self.step.lock().unwrap_or_else(PoisonError::into_inner) = step;
+    }
+
+    /// The present step, in words; empty before the first.
+    pub(crate) fn step(&self) -> &'static str {
+        *self.step.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Those that have been connecting for some time.
     pub(crate) fn waiting(&self, now: Tick, patience: Duration) -> Vec<PathBuf> {
         let waiting = self.lock();

@@ -16,7 +16,7 @@ use crate::options::{self, Options};
 use crate::paths::Paths;
 use crate::reception::Reply;
 use crate::service::News;
-use crate::units::{written, written_rule};
+use crate::units::{written, written_rate, written_rule};
 use crate::users;
 
 /// How long an answer waits for a path that is being removed.
@@ -106,7 +106,7 @@ impl Desk {
 
     fn error(&self, error: &InjectedError) -> Result<(), String> {
         let key = format!("error {} {}", error.kind, if error.fence.is_some() { "unfenced" } else { "" });
-        let words = (error.rate > 0).then(|| format!("error {}ppm {}", error.rate, error.kind));
+        let words = (error.rate > 0).then(|| format!("error {} {}", written_rate(error.rate), error.kind));
         self.paths.inject(error.path, (&key, words), |faults| {
             if let Some(delay) = error.fence {
                 faults.fence_after(delay);

@@ -47,6 +47,8 @@ pub(crate) struct End<'a> {
     story: Receiver<()>,
     log: &'a Arc<Log>,
     stage: Stage,
+    /// How many signals have come.
+    signals: u32,
     /// Set when something could not be written that the kernel had cached.
     lost: Arc<AtomicBool>,
 }
@@ -62,16 +64,15 @@ enum Stage {
 
 impl<'a> End<'a> {
     pub(crate) fn new(volume: Volume, server: Arc<Server>, story: Receiver<()>, log: &'a Arc<Log>) -> Self {
-        Self { volume, server, story, log, stage: Stage::Serving, lost: Arc::default() }
+        Self { volume, server, story, log, stage: Stage::Serving, signals: 0, lost: Arc::default() }
     }
 
     /// Serves until it is over.
     pub(crate) fn wait(mut self, inbox: &Receiver<News>) -> Ending {
         let ended = loop {
             match inbox.recv() {
-                Ok(News::Signal(name)) if self.stage == Stage::Serving => self.ask(name),
+                Ok(News::Signal(name)) => self.signalled(name),
                 Ok(News::Quit) if self.stage == Stage::Serving => self.ask("quit"),
-                Ok(News::Signal(name)) if self.stage == Stage::Ending => self.force(name),
                 Ok(News::Ended(ended)) => break ended,
                 Ok(_) => {}
                 // Those who send live as long as the process.
@@ -83,6 +84,19 @@ impl<'a> End<'a> {
         ending
     }
 
+    /// The first signal asks, the second forces; one that comes after `quit` is the first still.
+    fn signalled(&mut self, name: &str) {
+        self.signals += 1;
+        match self.stage {
+            Stage::Serving => self.ask(name),
+            Stage::Ending if self.signals > 1 => self.force(name),
+            Stage::Ending => {
+                self.log.line(format!("{name}: it is ending already; a second signal ends it at once"));
+            }
+            Stage::Forced => {}
+        }
+    }
+
     /// Ends in good order, on a thread of its own: whoever uses the device may take their time.
     fn ask(&mut self, by: &str) {
         self.stage = Stage::Ending;
@@ -90,7 +104,7 @@ impl<'a> End<'a> {
         let (server, log, lost) = (Arc::clone(&self.server), Arc::clone(self.log), Arc::clone(&self.lost));
         let stopper = thread::Builder::new().name("serve-stop".to_owned());
         if let Err(error) = stopper.spawn(move || stop(&server, &log, &lost)) {
-            self.stage = Stage::Serving;
+            (self.stage, self.signals) = (Stage::Serving, 0);
             self.log.line(format!("ending: no thread could be started: {error}; ask again"));
         }
     }

@@ -1,6 +1,7 @@
 //! The logical units of this host, as text.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use mpio::discover::Unit;
 
@@ -23,7 +24,12 @@ pub(crate) fn units(units: &[Unit]) -> String {
             );
         }
     }
-    if text.is_empty() {
+    if text.is_empty() && !Path::new("/sys/class/block").is_dir() {
+        text.push_str(
+            "there is no /sys/class/block, which lists block devices: mount sysfs, or have the container see it; or name \
+             devices with --path\n",
+        );
+    } else if text.is_empty() {
         text.push_str(
             "no SCSI disk or NVMe namespace with an identifier was found; name devices with --path\n",
         );

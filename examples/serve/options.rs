@@ -27,7 +27,8 @@ be used. Everything else is on standard error. Needs root and /dev/fuse.
 Paths:
   --path DEV_OR_FILE    a way to the storage: a block device or a regular file
   --unit WWID           all ways that this host has to a logical unit, by the name that
-                        multipath -ll shows
+                        multipath -ll shows; further ones are added when they come, and those
+                        that are gone for ten minutes are removed
   --list                shows the logical units of this host and their ways, and ends
   --assert-same         the paths lead to one device: take my word where there is no
                         identifier to compare
@@ -86,6 +87,15 @@ pub(crate) enum Sameness {
     Asserted,
 }
 
+/// Which paths there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ways {
+    /// Those that are named.
+    Named,
+    /// Also what comes to lead to the same unit.
+    All,
+}
+
 /// How requests come from the threads of the front-end to the queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HandOff {
@@ -107,6 +117,8 @@ impl HandOff {
 
 pub(crate) struct Options {
     pub(crate) paths: Vec<PathBuf>,
+    /// Whether they are all that lead to a unit, and are kept so.
+    pub(crate) ways: Ways,
     pub(crate) sameness: Sameness,
     /// `None` for ever.
     pub(crate) claim_timeout: Option<Duration>,
@@ -166,6 +178,7 @@ impl Options {
     fn new() -> Result<Self, String> {
         Ok(Self {
             paths: Vec::new(),
+            ways: Ways::Named,
             sameness: Sameness::Proven,
             claim_timeout: Some(Duration::from_hours(1)),
             policy: policy("round-robin")?,
@@ -210,7 +223,10 @@ impl Options {
 
     fn set(&mut self, name: &str, text: &str) -> Result<(), String> {
         match name {
-            "--unit" => self.paths.extend(ways(text)?),
+            "--unit" => {
+                self.paths.extend(ways(text)?);
+                self.ways = Ways::All;
+            }
             "--claim-timeout" => self.claim_timeout = units::duration_or_none(text)?,
             "--policy" => self.policy = policy(text)?,
             "--queues" => self.queues = number(text, 1..=MOST_QUEUES)?,

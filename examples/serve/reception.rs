@@ -47,7 +47,8 @@ impl Reception {
             }
             None => {
                 let paths = names(&self.board.waiting(Tick::now(), Duration::ZERO));
-                Reply { answer: refused(&format!("it does not serve yet; it connects {paths}")), then: None }
+                let problem = format!("it does not serve yet; it is {} ({paths})", self.board.step());
+                Reply { answer: refused(&problem.replace(" ()", "")), then: None }
             }
         }
     }

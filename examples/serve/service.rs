@@ -18,7 +18,7 @@ use crate::desk::Desk;
 use crate::ending::{End, Ending};
 use crate::events;
 use crate::log::Log;
-use crate::options::{HandOff, Options};
+use crate::options::{HandOff, Options, Ways};
 use crate::paths::{Paths, Prospects, names, refuse_twins};
 use crate::reception::Reception;
 use crate::signals;
@@ -92,8 +92,29 @@ fn serve(
         began: Tick::now(),
         log: Arc::clone(&reception.log),
     });
+    follow_devices(options, reception);
     announce(&server, &reception.log);
     Ok(End::new(volume, server, story, &reception.log).wait(inbox))
+}
+
+/// Keeps up with what the kernel says of the paths' devices. Without it they are looked at by and by all the same.
+fn follow_devices(options: &Options, reception: &Arc<Reception>) {
+    let Some(desk) = reception.desk.get() else { return };
+    let followed = match options.ways {
+        Ways::Named => desk.volume.follow_devices(),
+        Ways::All => {
+            let reception = Arc::clone(reception);
+            desk.volume.follow_unit(move |_, way| {
+                let added = reception.desk.get().map(|desk| desk.paths.add(&way.node));
+                if let Some(Err(problem)) = added {
+                    reception.log.line(format!("a further way is not used: {problem}"));
+                }
+            })
+        }
+    };
+    if let Err(error) = followed {
+        reception.log.line(format!("changes of devices are found only when paths are looked at: {error}"));
+    }
 }
 
 /// Starts on a thread of its own, since paths may have to be waited for. `None` if it was asked to end before.
@@ -115,11 +136,11 @@ fn begin(
         match inbox.recv_timeout(REMINDER) {
             Ok(News::Started(result)) => return result.map(Some),
             Ok(News::Signal(name)) => {
-                log.line(format!("{name}: ends before it has begun to serve"));
+                say_early_end(name, &reception.board, log);
                 return Ok(None);
             }
             Ok(News::Quit) => {
-                log.line("quit: ends before it has begun to serve");
+                say_early_end("quit", &reception.board, log);
                 return Ok(None);
             }
             Ok(News::Ended(_)) => {}
@@ -128,9 +149,17 @@ fn begin(
     }
 }
 
+fn say_early_end(by: &str, board: &Board, log: &Log) {
+    log.line(format!("{by}: ends before it has begun to serve, while {}", board.step()));
+}
+
 /// Says what is being waited for.
 fn remind(board: &Board, log: &Log) {
-    for path in board.waiting(Tick::now(), REMINDER / 2) {
+    let paths = board.waiting(Tick::now(), REMINDER / 2);
+    if paths.is_empty() {
+        log.line(format!("still {}", board.step()));
+    }
+    for path in paths {
         let users = users::of(&path);
         let by = if users.is_empty() {
             "for all that can be seen the I/O of a process that is gone, or who has it by another name"
@@ -145,6 +174,7 @@ fn remind(board: &Board, log: &Log) {
 /// Opens the control socket, connects the paths, builds the volume, serves it.
 fn start(options: &Options, reception: &Arc<Reception>) -> Result<Served, (String, Ending)> {
     if let Some(path) = &options.control {
+        reception.board.begin("opening its control socket");
         receive(path, options, reception).map_err(|problem| (problem, Ending::NotStarted))?;
     }
     serve_volume(options, reception).map_err(|error| {
@@ -184,6 +214,7 @@ fn receive(path: &Path, options: &Options, reception: &Arc<Reception>) -> Result
 fn serve_volume(options: &Options, reception: &Reception) -> Result<Served, Error> {
     let log = &reception.log;
     log.line(format!("connecting {}", names(&options.paths)));
+    reception.board.begin("connecting its paths");
     let buffers = Buffers::new(options.queues, REQUESTS)?;
     let builder = Volume::builder()
         .policy(Arc::clone(&options.policy))
@@ -197,6 +228,7 @@ fn serve_volume(options: &Options, reception: &Reception) -> Result<Served, Erro
     let paths = prospects.joined(volume.clone());
     let story = events::follow(volume.events(), Arc::clone(log))?;
     introduce(&volume, options, log);
+    reception.board.begin("attaching its device");
     let server = open(&volume, buffers, options)?;
     Ok(Served { volume, paths, server, story })
 }

@@ -77,6 +77,11 @@ pub(crate) fn per_million(text: &str) -> Result<u32, String> {
     }
 }
 
+/// The other way round: in percent where that is a whole number.
+pub(crate) fn written_rate(parts: u32) -> String {
+    if parts.is_multiple_of(10_000) { format!("{}%", parts / 10_000) } else { format!("{parts}ppm") }
+}
+
 /// Ten times `number` with its point moved `scale` places to the right. What lies beyond counts as the tenth, so that it
 /// can be told from nothing.
 fn shifted(number: &str, scale: usize) -> Option<u64> {

@@ -184,6 +184,7 @@ impl Member {
             scope: self.scope,
             covers: self.covers(),
             leaving: self.leaving == Leaving::Yes,
+            preferred: self.description.preferred,
         }
     }
 

@@ -66,6 +66,8 @@ pub(super) struct Routes {
     suspect: u64,
     optimized: u64,
     non_optimized: u64,
+    /// Those that the array wants used before others of their access state.
+    preferred: u64,
     leaving: u64,
     /// Failed here since it was last admitted: used only where nothing better is left.
     distrusted: u64,
@@ -111,6 +113,7 @@ impl Routes {
             suspect: 0,
             optimized: 0,
             non_optimized: 0,
+            preferred: 0,
             leaving: 0,
             distrusted: 0,
             broken: 0,
@@ -152,7 +155,10 @@ impl Routes {
         let free = !self.clogged;
         [trusted & free, base & self.up & free, trusted, last_resort & free, last_resort]
             .into_iter()
-            .flat_map(|set| [set & self.optimized, set & self.non_optimized])
+            .flat_map(|set| {
+                let others = set & self.non_optimized;
+                [set & self.optimized, others & self.preferred, others]
+            })
             .find(|&set| set != 0)
             .unwrap_or(0)
     }
@@ -426,6 +432,7 @@ impl Routes {
         set(&mut self.up, slot, route.health == Health::Up);
         set(&mut self.suspect, slot, route.health == Health::Suspect);
         set(&mut self.leaving, slot, route.leaving);
+        set(&mut self.preferred, slot, route.preferred);
         for (scope, members) in self.scopes.iter_mut().enumerate() {
             set(members, slot, route.covers & bit(scope) != 0);
         }
@@ -453,6 +460,7 @@ impl Routes {
             &mut self.suspect,
             &mut self.optimized,
             &mut self.non_optimized,
+            &mut self.preferred,
             &mut self.leaving,
             &mut self.distrusted,
             &mut self.broken,
@@ -524,6 +532,7 @@ mod tests {
             scope: None,
             covers: 0,
             leaving: false,
+            preferred: false,
         }
     }
 
@@ -547,6 +556,17 @@ mod tests {
         assert_eq!(routes.best(), 0b001);
         routes.mark_broken(0);
         assert_eq!(routes.best(), 0);
+    }
+
+    #[test]
+    fn of_those_that_are_not_optimized_preferred_ones_come_first() {
+        let mut routes = routes(&[(Up, NonOptimized), (Up, NonOptimized), (Up, Optimized)]);
+        routes.update(1, &Route { preferred: true, ..route(1, Up, NonOptimized) });
+        assert_eq!(routes.best(), 0b100);
+        routes.mark_broken(2);
+        assert_eq!(routes.best(), 0b010);
+        routes.mark_broken(1);
+        assert_eq!(routes.best(), 0b001);
     }
 
     #[test]

@@ -86,6 +86,8 @@ pub(crate) struct Route {
     pub(crate) covers: u64,
     /// Being removed: no new attempts.
     pub(crate) leaving: bool,
+    /// The array wants it used before others of its access state.
+    pub(crate) preferred: bool,
 }
 
 /// Whether the volume takes requests.

@@ -19,12 +19,20 @@ pub struct Description {
     pub cache: Cache,
     /// Whether I/O may go this way.
     pub access: AccessState,
+    /// Whether the array prefers this way to others (`PREF` of its target port group, SPC-5 section 6.37): among those that are not
+    /// optimized it is then used first.
+    pub preferred: bool,
     /// Attempts that the path can have out at once, over all queues.
     pub depth: u32,
     /// How well the path can make sure that earlier attempts no longer take effect.
     pub fence: FenceSupport,
     /// How that is known, in words for the user; may be empty.
     pub fence_derivation: String,
+    /// How the device is reached, in a word such as `tcp`, `fc` or `loop`; may be empty.
+    pub transport: String,
+    /// Where it hangs, by names that last when it goes and comes back: the address of an NVMe controller, the place of a disk in
+    /// the tree of devices.
+    pub place: Option<String>,
 }
 
 impl Description {
@@ -36,9 +44,12 @@ impl Description {
             limits,
             cache: Cache::None,
             access: AccessState::Optimized,
+            preferred: false,
             depth: 64,
             fence: FenceSupport::None,
             fence_derivation: String::new(),
+            transport: String::new(),
+            place: None,
         }
     }
 }

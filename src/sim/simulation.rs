@@ -126,7 +126,10 @@ impl Simulation {
         let prospects = options
             .links
             .iter()
-            .map(|profile| newcomer(&fabric, profile.clone(), options.queues).map(Prospect::Here))
+            .map(|profile| {
+                newcomer(&fabric, profile.clone(), options.queues)
+                    .map(|newcomer| Prospect::Here(Box::new(newcomer)))
+            })
             .collect::<Result<Vec<_>, _>>()?;
         let (messages, inbox) = unbounded();
         let kept = Arc::default();

@@ -11,7 +11,8 @@ use crate::buffer::Pool;
 use crate::control::{Config, Promise, Supervisor, Terms, Voucher};
 use crate::engine::{Common, NoPath, Sharing, Snapshot};
 use crate::error::Error;
-use crate::path::{Path, QueueIndex};
+use crate::path::block_device::discover;
+use crate::path::{BlockDevice, Path, QueueIndex};
 use crate::policy::{MAX_PATHS, MakePolicy, RoundRobin};
 use crate::time::Tick;
 
@@ -153,6 +154,8 @@ pub struct VolumeBuilder {
     start_timeout: Duration,
     minimum_paths: u32,
     paths: Vec<Unstarted>,
+    /// The logical unit whose ways are to be paths.
+    unit: Option<String>,
 }
 
 /// A path that has no thread yet.
@@ -173,6 +176,7 @@ impl VolumeBuilder {
             start_timeout: CONNECT_TIMEOUT,
             minimum_paths: 1,
             paths: Vec::new(),
+            unit: None,
         }
     }
 
@@ -190,6 +194,15 @@ impl VolumeBuilder {
             terms: options.terms,
             start: Box::new(move |queues| helper::start(path, queues)),
         });
+        self
+    }
+
+    /// Makes a path of each way that this host has to a logical unit and that nobody uses, by the name that
+    /// [`discover`](crate::discover) and `multipath -ll` show; and keeps up with them while the volume works, as
+    /// [`Volume::follow_unit`] does.
+    #[must_use]
+    pub fn discover(mut self, wwid: impl Into<String>) -> Self {
+        self.unit = Some(wwid.into());
         self
     }
 
@@ -317,8 +330,25 @@ impl VolumeBuilder {
     /// # Errors
     /// [`Error::NoPaths`], [`Error::Setting`], or, for the first path that leads elsewhere or, where too few have connected, that
     /// has not, why. Nothing is left behind: each path is dropped, by its own thread, as soon as its code returns.
-    pub fn build(self) -> Result<Volume, Error> {
-        let Self { settings, connect_timeout, start_timeout, minimum_paths, paths } = self;
+    pub fn build(mut self) -> Result<Volume, Error> {
+        let unit = self.unit.take();
+        if let Some(wwid) = &unit {
+            for device in devices(wwid)? {
+                self = self.path(device);
+            }
+        }
+        let volume = self.assembled()?;
+        if unit.is_some() {
+            volume.follow_unit(|volume, way| {
+                // It is tried again.
+                let _ = volume.add_path(BlockDevice::new(&way.node));
+            })?;
+        }
+        Ok(volume)
+    }
+
+    fn assembled(self) -> Result<Volume, Error> {
+        let Self { settings, connect_timeout, start_timeout, minimum_paths, paths, unit: _ } = self;
         settings.check()?;
         check_patience("connect_timeout", connect_timeout)?;
         if paths.is_empty() {
@@ -340,9 +370,30 @@ impl VolumeBuilder {
         let Assembled { shared, queues, conductor } = assembled;
         control_thread::start(conductor, inbox)?;
         let queues = Mutex::new(queues.into_iter().map(Some).collect());
-        let inner = Inner { shared, queues, queue_count: settings.queues, connect_timeout };
+        let inner =
+            Inner { shared, queues, queue_count: settings.queues, connect_timeout, lines: Mutex::default() };
         Ok(Volume { inner: Arc::new(inner) })
     }
+}
+
+/// The ways to a unit.
+fn devices(wwid: &str) -> Result<Vec<BlockDevice>, Error> {
+    let units = discover::units();
+    let Some(unit) = units.iter().find(|unit| unit.wwid == wwid) else {
+        let problem =
+            "no logical unit of this host is called so; discover::units() lists those that there are";
+        return Err(Error::path(wwid, problem));
+    };
+    let devices: Vec<BlockDevice> = unit.devices().collect();
+    if devices.is_empty() {
+        let uses = unit
+            .paths
+            .iter()
+            .map(|way| format!("{} {}", way.node.display(), way.used_by.as_deref().unwrap_or("is free")));
+        let problem = format!("every way to it is in use: {}", uses.collect::<Vec<_>>().join(", "));
+        return Err(Error::path(wwid, problem));
+    }
+    Ok(devices)
 }
 
 /// How many paths are waited for, and for how long.
@@ -368,7 +419,7 @@ impl StartRule {
         for Started { name, terms, helper, result, .. } in started {
             let result = result.unwrap_or_else(|| Err(not_connected(&name, self.connect)));
             prospects.push(match result {
-                Ok(connection) => Prospect::Here(Newcomer { name, terms, connection, helper }),
+                Ok(connection) => Prospect::Here(Box::new(Newcomer { name, terms, connection, helper })),
                 Err(error) if count < self.minimum || !error.may_pass() => return Err(error),
                 Err(_) => Prospect::Absent(Absentee { name, terms, helper }),
             });
@@ -504,7 +555,7 @@ pub(crate) fn assemble(
     let mut conductor = Conductor::new(supervisor, Arc::clone(&shared), lines);
     for prospect in prospects {
         match prospect {
-            Prospect::Here(newcomer) => conductor.join(now, newcomer)?,
+            Prospect::Here(newcomer) => conductor.join(now, *newcomer)?,
             Prospect::Absent(absentee) => conductor.expect(now, absentee)?,
         };
     }

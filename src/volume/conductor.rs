@@ -301,6 +301,8 @@ impl Conductor {
             leaving: standing.leaving,
             fence: standing.description.fence,
             fence_derivation: standing.description.fence_derivation.clone(),
+            transport: standing.description.transport.clone(),
+            place: standing.description.place.clone(),
             identity: standing.description.identity.clone(),
             cache: standing.description.cache.clone(),
             unfenced_since: standing.unfenced_since,

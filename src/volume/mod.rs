@@ -6,6 +6,7 @@ mod client;
 mod conductor;
 mod control_thread;
 mod dispatcher;
+mod follow;
 mod helper;
 mod ports;
 pub(crate) mod pulse;
@@ -46,6 +47,8 @@ use crate::control::Event;
 use crate::engine::Phase;
 use crate::error::{Error, Fate};
 use crate::io::PathId;
+use crate::path::block_device::discover::UnitPath;
+use crate::path::block_device::uevents::Line;
 use crate::path::{Path, QueueIndex};
 use crate::policy::MakePolicy;
 use crate::time::Tick;
@@ -73,6 +76,8 @@ struct Inner {
     queues: Mutex<Vec<Option<Queue>>>,
     queue_count: u16,
     connect_timeout: Duration,
+    /// To those who hear what the kernel says of devices.
+    lines: Mutex<Vec<Line>>,
 }
 
 impl Drop for Inner {
@@ -80,6 +85,7 @@ impl Drop for Inner {
         if self.shared.is_of_this_process() {
             // The control side is gone only when everything has ended already.
             let _ = self.shared.messages.send(Message::Detach);
+            self.lines.get_mut().unwrap_or_else(PoisonError::into_inner).iter().for_each(Line::hang_up);
         }
     }
 }
@@ -187,6 +193,33 @@ impl Volume {
     pub fn grow(&self) -> Result<Geometry, Error> {
         let (reply, answer) = bounded(1);
         self.ask(Message::Grow(reply), &answer)?
+    }
+
+    /// Has paths to block devices looked at as soon as the kernel says that something has happened to their devices (uevents): one
+    /// that came back, changed its access state or its size is then not found at the next look alone. One thread and one netlink
+    /// socket until the volume is gone. At most four looks a second, whatever happens on the host.
+    ///
+    /// # Errors
+    /// If there is no such socket or thread, or the volume is closed.
+    pub fn follow_devices(&self) -> Result<(), Error> {
+        self.follow(None)
+    }
+
+    /// As [`follow_devices`](Self::follow_devices), and keeps the paths those that this host has to the unit: `add` is called for
+    /// each further way that comes, as [`discover`](crate::discover) lists them, to add a path to it or not to; again after a while
+    /// if it has not taken the device. A path whose device has been gone for ten minutes is removed, but for the last.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn follow_unit(&self, add: impl FnMut(&Self, &UnitPath) + Send + 'static) -> Result<(), Error> {
+        self.follow(Some(Box::new(add)))
+    }
+
+    fn follow(&self, add: Option<follow::Add>) -> Result<(), Error> {
+        self.check_open()?;
+        let line = follow::start(&self.inner, add)?;
+        self.inner.lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+        Ok(())
     }
 
     /// Replaces the policy, in each queue between two batches.

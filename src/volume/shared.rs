@@ -72,7 +72,7 @@ pub(crate) struct Absentee {
 
 /// A path that a volume is to be built over.
 pub(crate) enum Prospect {
-    Here(Newcomer),
+    Here(Box<Newcomer>),
     Absent(Absentee),
 }
 

@@ -44,6 +44,10 @@ pub struct PathStatus {
     pub fence: FenceSupport,
     /// How that is known, as the path says; empty if it does not.
     pub fence_derivation: String,
+    /// How the device is reached, as the path says; empty if it does not.
+    pub transport: String,
+    /// Where the device hangs, by names that last when it goes and comes back.
+    pub place: Option<String>,
     /// What it calls the device, with the kinds of identifier.
     pub identity: Identity,
     /// Which cache its writes land in.

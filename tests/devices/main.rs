@@ -21,3 +21,4 @@ mod stamps;
 #[path = "../../src/testing_support.rs"]
 mod testing_support;
 mod traffic;
+mod uevents;

@@ -34,9 +34,14 @@ scenarios! {
     nvme: with_no_path_left_it_ends_when_it_is_told_to;
     scsi: a_disk_that_is_deleted_or_offline_is_missed_by_nobody_and_comes_back_by_itself;
     scsi: a_unit_is_found_with_all_its_ways;
+    scsi: a_way_that_comes_is_added_by_itself;
     scsi: another_name_of_a_disk_in_use_is_refused;
     alua: a_path_whose_access_state_changes_is_followed;
+    tcp: a_namespace_whose_access_state_changes_is_followed;
     tcp: a_port_that_is_cut_is_missed_by_nobody_and_comes_back_by_itself;
+    kills: a_start_that_is_killed_leaves_nothing;
+    kills: an_end_that_is_killed_leaves_nothing;
+    peers: it_stands_beside_its_peers;
 }
 
 fn went_well(topic: &'static str, name: &str) {
@@ -57,6 +62,9 @@ fn went_well(topic: &'static str, name: &str) {
     let is_well = end.is_some_and(|end| part[end] == format!("=== ok {name}"));
     let last = text.lines().rev().take(30).collect::<Vec<_>>();
     let last = last.into_iter().rev().collect::<Vec<_>>().join("\n");
+    for row in part.iter().filter_map(|line| line.trim_start().strip_prefix("table| ")) {
+        println!("{row}");
+    }
     assert!(is_well, "{told}\n\nthe guest's last lines:\n{last}");
 }
 

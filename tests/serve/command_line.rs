@@ -211,7 +211,13 @@ fn a_signal_ends_it_while_it_waits_for_a_path() {
     assert!(serve.is_running());
     let stats = serve.control("stats");
     assert!(stats["ok"] == false && stats["error"].as_str().unwrap().contains(path), "{stats}");
-    serve.terminate().with(0);
+    let over = serve.terminate();
+    over.with(0);
+    assert!(
+        over.log.contains("ends before it has begun to serve, while connecting its paths"),
+        "{}",
+        over.log
+    );
     let serve = Serve::launch(&["--path", path]);
     serve.wait_for("waiting for");
     serve.must("quit");

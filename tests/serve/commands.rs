@@ -137,6 +137,8 @@ fn errors_and_slowness_are_survived() {
 fn a_medium_error_reaches_the_user() {
     let Some((serve, _loops)) = serve(1) else { return };
     serve.must("error 0 1 medium");
+    assert_eq!(serve.path(0)["faults"][0], "error 100% medium");
+    assert_eq!(serve.path(0)["transport"], "loop");
     let file = File::open(serve.device()).unwrap();
     // Of the second half: nothing else has a reason to have it cached.
     assert!(file.read_at(&mut [0; BLOCK], BYTES / 2).is_err());

@@ -127,6 +127,20 @@ fn a_second_signal_ends_it_at_once() {
 }
 
 #[test]
+fn of_the_signals_after_quit_the_second_ends_it_at_once() {
+    let Some(backing) = Backing::new() else { return };
+    let serve = backing.serve(&[]);
+    let user = open(serve.device());
+    serve.must("quit");
+    serve.wait_for("is in use");
+    serve.signal("TERM");
+    serve.wait_for("it is ending already");
+    write(&user, 1);
+    serve.signal("TERM");
+    serve.over().with(4);
+}
+
+#[test]
 fn a_second_signal_ends_it_though_a_path_is_silent() {
     let Some(backing) = Backing::new() else { return };
     let serve = backing.serve(&["--timeout", "50ms"]);

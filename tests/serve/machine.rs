@@ -1,11 +1,11 @@
 //! Machines that lack something.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Output, Stdio};
 
-use crate::rig::{can_serve, program};
+use crate::rig::{Serve, can_serve, program};
 use crate::testing_support::{TempDir, run, skip};
 
 /// A user that owns nothing.
@@ -67,4 +67,34 @@ fn without_fuse_it_says_so() {
 fn without_loop_devices_it_says_so() {
     let Some(output) = with_devices(&[("fuse", 10, 229)]) else { return };
     refused(&output, &["/dev/loop-control"]);
+}
+
+#[test]
+fn with_sysfs_masked_it_serves_and_cannot_list() {
+    if !can_serve() {
+        return;
+    }
+    if !run("unshare", &["--mount", "true"]) {
+        return skip("there is no unshare, or it is not allowed");
+    }
+    // As containers do it.
+    let mut masked = Command::new("unshare");
+    let script = "mount -t tmpfs none /sys && exec \"$0\" \"$@\"";
+    masked.args(["--mount", "--propagation", "private", "sh", "-c", script]).arg(program());
+    let dir = TempDir::new();
+    let file = dir.file("file", 1 << 20);
+    let socket = dir.path().join("control");
+    let serve = Serve::launch_by(masked, &["--path", file.to_str().unwrap()], &socket).serving();
+    let device = fs::File::options().write(true).open(serve.device()).unwrap();
+    device.write_all_at(&[7; 4096], 4096).unwrap();
+    device.sync_all().unwrap();
+    assert_eq!(fs::read(&file).unwrap()[4096..8192], [7; 4096]);
+    drop(device);
+    serve.terminate().with(0);
+
+    let mut masked = Command::new("unshare");
+    masked.args(["--mount", "--propagation", "private", "sh", "-c", script]).arg(program()).arg("--list");
+    let listed = masked.output().unwrap();
+    let text = String::from_utf8_lossy(&listed.stdout);
+    assert!(listed.status.success() && text.contains("mount sysfs"), "{listed:?}");
 }

@@ -99,7 +99,12 @@ impl Serve {
 
     /// The same, with the control socket there.
     pub(crate) fn launch_at<A: AsRef<str>>(arguments: &[A], socket: &Path) -> Self {
-        let mut child = Command::new(program())
+        Self::launch_by(Command::new(program()), arguments, socket)
+    }
+
+    /// The same, by a command that becomes the program, to which these arguments are added.
+    pub(crate) fn launch_by<A: AsRef<str>>(mut by: Command, arguments: &[A], socket: &Path) -> Self {
+        let mut child = by
             .args(arguments.iter().map(AsRef::as_ref))
             .arg("--control")
             .arg(socket)

@@ -82,17 +82,18 @@ impl LoopDevice {
     /// Whether it is what was asked for.
     fn check(&self, geometry: Geometry) -> Result<(), Error> {
         let path = self.path.display();
-        let info = sys::loop_info(self.file.as_fd())
-            .map_err(|source| Error::os(format!("asking {path} for its state"), source))?;
+        let asking = |source| Error::os(format!("asking {path} for its state"), source);
+        let info = sys::loop_info(self.file.as_fd()).map_err(asking)?;
         let flags = info.get(FLAGS_AT..FLAGS_AT + 4).and_then(|bytes| bytes.try_into().ok());
         if u32::from_ne_bytes(flags.unwrap_or_default()) & DIRECT_IO == 0
-            || self.attribute("loop/dio") != Some(1)
+            // Where sysfs is not to be seen the flag is all that there is.
+            || self.attribute("loop/dio") == Some(0)
         {
             let problem = "the kernel did not keep to direct I/O, without which errors and flushes are lost in \
                            its page cache: it is too old, or the volume's blocks are too small for it";
             return Err(Error::path(path.to_string(), problem));
         }
-        if self.attribute("queue/logical_block_size") != Some(geometry.block_size().into()) {
+        if sys::logical_block_size(self.file.as_fd()).map_err(asking)? != geometry.block_size() {
             let problem = format!("the kernel did not take the block size {}", geometry.block_size());
             return Err(Error::path(path.to_string(), problem));
         }

@@ -24,6 +24,7 @@ const LOOP_SET_CAPACITY: libc::c_ulong = 0x4c07;
 const LOOP_CONFIGURE: libc::c_ulong = 0x4c0a;
 /// From `linux/fs.h`.
 const BLKROSET: libc::c_ulong = 0x125d;
+const BLKSSZGET: libc::c_ulong = 0x1268;
 const LOOP_CTL_ADD: libc::c_ulong = 0x4c80;
 const LOOP_CTL_GET_FREE: libc::c_ulong = 0x4c82;
 
@@ -124,6 +125,14 @@ pub(super) fn resize_loop(device: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: the call takes no argument.
     let status = unsafe { libc::ioctl(device.as_raw_fd(), LOOP_SET_CAPACITY, 0) };
     if status < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Logical block size of a block device in bytes.
+pub(super) fn logical_block_size(device: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the kernel stores one int where it is told.
+    let status = unsafe { libc::ioctl(device.as_raw_fd(), BLKSSZGET, &raw mut bytes) };
+    if status < 0 { Err(io::Error::last_os_error()) } else { Ok(bytes.unsigned_abs()) }
 }
 
 /// Takes back what an earlier user of a block device may have set: that nobody may write to it.

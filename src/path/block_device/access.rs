@@ -21,6 +21,11 @@ pub(super) fn of_kernel(node: &Node) -> Option<AccessState> {
     })
 }
 
+/// Whether the disk's target port group is preferred, as the kernel last heard.
+pub(super) fn is_preferred(node: &Node) -> bool {
+    node.of_disk("device/preferred_path").is_some_and(|text| text == "1")
+}
+
 /// The state for which the kernel sends nothing to a SCSI disk that it can reach (`alua_prep_fn` in
 /// `drivers/scsi/device_handler/scsi_dh_alua.c`). What it has sent before and could not end is not over while the disk is *running*: a
 /// command is given up only when it was aborted, or with the whole disk (`scsi_eh_ready_devs` in `drivers/scsi/scsi_error.c`).

@@ -78,7 +78,11 @@ fn twin_retry() -> Duration {
 }
 
 fn metadata(path: &Path) -> Result<Metadata, Error> {
-    fs::metadata(path).map_err(|source| Error::os(format!("looking up {}", path.display()), source))
+    fs::metadata(path).map_err(|source| {
+        let is_device = source.raw_os_error() == Some(libc::ENOENT) && path.starts_with("/dev");
+        let remedy = if is_device { " (a container has only the devices that it was given)" } else { "" };
+        Error::os(format!("looking up {}{remedy}", path.display()), source)
+    })
 }
 
 fn backing(path: &Path, found: &Metadata) -> Result<Backing, Error> {

@@ -48,12 +48,19 @@ pub struct UnitPath {
     pub bytes: u64,
     /// What the kernel knows of its access state; optimized where it follows none.
     pub access: AccessState,
-    /// How it is reached: `tcp`, `rdma`, `fc` or `pcie` of NVMe; `fc`, `iscsi`, `sas`, `ata`, `usb`, `virtio` or `scsi`.
+    /// How it is reached: `tcp`, `rdma`, `fc` or `pcie` of NVMe; `fc`, `iscsi`, `sas`, `ata`, `usb`, `virtio` or `scsi`; else empty.
     pub transport: String,
     /// Where it hangs: the address of an NVMe controller, the place of a SCSI disk in the tree of devices.
     pub place: Option<String>,
     /// Who uses it, in words: where it is mounted, what is built on it.
     pub used_by: Option<String>,
+}
+
+impl UnitPath {
+    /// Whether this process has the device open.
+    pub(crate) fn is_open_here(&self) -> bool {
+        node::parsed(&self.number).is_some_and(claim::is_device_open_here)
+    }
 }
 
 impl Unit {

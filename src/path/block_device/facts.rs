@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
+use super::access;
 use super::connection::{Connection, Place};
 use super::fault::Link;
 use super::identity::{self, Subject};
 use super::options::Options;
 use super::sys::{self, Bytes};
-use super::transport::Quiet;
+use super::transport::{self, Quiet};
 use crate::block::{BlockCount, Geometry, Limits};
 use crate::error::Error;
 use crate::path::{Description, FenceSupport};
@@ -41,14 +42,18 @@ pub(super) fn describe(
             let mut description = Description::new(subject.identity(), geometry, limits);
             description.cache = subject.cache();
             description.access = connection.access();
+            description.preferred = access::is_preferred(node);
+            description.transport = transport::name(node);
             description
         }
         Place::Regular(inode) => {
             let mut description = Description::new(identity::of_file(*inode), geometry, limits);
             description.cache = inode.cache();
+            "file".clone_into(&mut description.transport);
             description
         }
     };
+    description.place = connection.hangs_at();
     description.depth = depth(options.depth, connection.place.requests());
     (description.fence, description.fence_derivation) = fence(connection, options);
     Ok(description)

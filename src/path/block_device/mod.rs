@@ -21,6 +21,7 @@ mod sys;
 mod tests;
 mod transport;
 mod twins;
+pub(crate) mod uevents;
 pub(crate) mod vpd83;
 mod workers;
 
@@ -174,7 +175,7 @@ impl Path for BlockDevice {
         let description = facts::describe(&self.path, &connection, &self.options)?;
         self.depth = description.depth;
         (self.capacity, self.access) = (description.geometry.capacity(), description.access);
-        self.known = Some(Known { identity: description.identity.clone(), place: connection.hangs_at() });
+        self.known = Some(Known { identity: description.identity.clone(), place: description.place.clone() });
         self.connection = Some(connection);
         Ok(description)
     }

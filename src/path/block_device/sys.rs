@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use crate::io::Durability;
 use crate::reactor::Span;
@@ -318,6 +318,74 @@ fn transferred(count: isize) -> io::Result<u32> {
 
 fn file_offset(bytes: u64) -> io::Result<libc::off_t> {
     libc::off_t::try_from(bytes).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
+}
+
+/// A socket on which the kernel says what happens to devices, never blocking.
+#[derive(Debug)]
+pub(super) struct Netlink(OwnedFd);
+
+/// What came over it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Received {
+    /// So many bytes of the kernel's.
+    Message(usize),
+    /// Something of another process's, which nobody asked for.
+    Foreign,
+}
+
+impl Netlink {
+    /// The group of the kernel's own messages (`uevent_net_broadcast` in `lib/kobject_uevent.c`).
+    const KERNEL: u32 = 1;
+
+    pub(super) fn uevents() -> io::Result<Self> {
+        let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        // SAFETY: the call takes plain numbers.
+        let fd = unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_KOBJECT_UEVENT) };
+        check(fd)?;
+        // SAFETY: `fd` was just made, and nothing else owns it.
+        let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+        let mut address = no_address();
+        address.nl_groups = Self::KERNEL;
+        let len = address_len();
+        // SAFETY: the kernel reads an address of that length, and keeps none of it.
+        check(unsafe { libc::bind(fd, (&raw const address).cast(), len) })?;
+        Ok(Self(socket))
+    }
+
+    /// The next message. `WouldBlock` if there is none; `ENOBUFS` if some were lost.
+    pub(super) fn receive(&self, buffer: &mut [u8]) -> io::Result<Received> {
+        let (mut from, mut len) = (no_address(), address_len());
+        // SAFETY: the kernel fills the buffer and the address, each within the length that is given with it.
+        let count = unsafe {
+            libc::recvfrom(
+                self.0.as_raw_fd(),
+                buffer.as_mut_ptr().cast(),
+                buffer.len(),
+                0,
+                (&raw mut from).cast(),
+                &raw mut len,
+            )
+        };
+        let bytes = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
+        Ok(if from.nl_pid == 0 { Received::Message(bytes) } else { Received::Foreign })
+    }
+}
+
+impl AsFd for Netlink {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+fn no_address() -> libc::sockaddr_nl {
+    // SAFETY: zeroes are a valid address.
+    let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+    address.nl_family = libc::sa_family_t::try_from(libc::AF_NETLINK).unwrap_or_default();
+    address
+}
+
+fn address_len() -> libc::socklen_t {
+    libc::socklen_t::try_from(size_of::<libc::sockaddr_nl>()).unwrap_or_default()
 }
 
 fn check(status: libc::c_int) -> io::Result<()> {

@@ -46,7 +46,8 @@ pub(super) struct Quiet {
 /// The time for a device behind a fabric; of one that is made of others, the longest of theirs.
 pub(super) fn quiet(node: &Node, device: &File) -> Quiet {
     let own = keep_alive(node).map(|keep_alive| of_nvme(keep_alive, nvme::controller(device).ok()));
-    let Quiet { time, derivation } = own.unwrap_or_else(|| of_parts(node, DEEPEST_STACK));
+    let Quiet { time, derivation } =
+        own.or_else(|| of_scsi(node)).unwrap_or_else(|| of_parts(node, DEEPEST_STACK));
     let below = multipath_below(node).unwrap_or_default();
     Quiet { time, derivation: format!("{derivation}{below}") }
 }
@@ -63,7 +64,7 @@ fn of_parts(node: &Node, levels: u32) -> Quiet {
     let times = parts.map(|dir| {
         let part = Node::at(dir);
         let of_nvme = keep_alive(&part).map(|keep_alive| of_nvme(keep_alive, None));
-        of_nvme.unwrap_or_else(|| of_parts(&part, levels.saturating_sub(1)))
+        of_nvme.or_else(|| of_scsi(&part)).unwrap_or_else(|| of_parts(&part, levels.saturating_sub(1)))
     });
     times.max_by_key(|quiet| quiet.time).unwrap_or(unknown)
 }
@@ -85,6 +86,41 @@ fn of_nvme(keep_alive: Duration, controller: Option<nvme::Controller>) -> Quiet 
     Quiet { time: keep_alive * timeouts + quiesce, derivation }
 }
 
+/// How long a frame lives in a Fibre Channel fabric at most, `R_A_TOV` (FC-FS), 10 s unless the fabric says otherwise; no file of
+/// the kernel's tells it.
+const FRAME_LIFE: Duration = Duration::from_secs(10);
+/// How long an iSCSI target keeps what it was sent over a connection that is gone: `DefaultTime2Wait` and
+/// `DefaultTime2Retain`, 2 and
+/// 20 s unless negotiated (RFC 7143 sections 13.15 and 13.16).
+const SESSION_LIFE: Duration = Duration::from_secs(22);
+
+/// The time for a SCSI disk behind Fibre Channel or iSCSI. What the kernel has given up it has also tried to abort, or its port or
+/// session is gone.
+fn of_scsi(node: &Node) -> Option<Quiet> {
+    let ways = node.disk().ancestors().filter_map(|dir| Some((dir, dir.file_name()?.to_string_lossy())));
+    for (dir, name) in ways {
+        if name.starts_with("rport-") {
+            let derivation = format!(
+                "Fibre Channel: a frame lives {0} s at most (R_A_TOV), and as much again for the target to end what has reached it",
+                FRAME_LIFE.as_secs()
+            );
+            return Some(Quiet { time: FRAME_LIFE * 2, derivation });
+        }
+        if numbered(&name, "session") {
+            let told = node::read(&dir.join("iscsi_session").join(&*name).join("recovery_tmo"));
+            let recovery = Duration::from_secs(told.and_then(|text| text.parse().ok()).unwrap_or(0));
+            let derivation = format!(
+                "iSCSI: the target may notice the loss of a session as late as this host does, {} s (recovery_tmo), and keeps what it \
+                 was sent for {} s (DefaultTime2Wait and DefaultTime2Retain)",
+                recovery.as_secs(),
+                SESSION_LIFE.as_secs()
+            );
+            return Some(Quiet { time: recovery + SESSION_LIFE, derivation });
+        }
+    }
+    None
+}
+
 /// The keep alive timeout of an NVMe disk's controllers, the longest; `None` if one has none.
 fn keep_alive(node: &Node) -> Option<Duration> {
     let device = node.disk().join("device");
@@ -101,6 +137,9 @@ pub(super) fn name(node: &Node) -> String {
         return transport;
     }
     let parts: Vec<String> = node.disk().iter().map(|part| part.to_string_lossy().into_owned()).collect();
+    if let Some(name) = parts.last().filter(|_| parts.iter().any(|part| part == "virtual")) {
+        return name.chars().take_while(char::is_ascii_alphabetic).collect();
+    }
     let names = [
         ("rport-", "fc"),
         ("session", "iscsi"),
@@ -109,6 +148,7 @@ pub(super) fn name(node: &Node) -> String {
         ("usb", "usb"),
         ("virtio", "virtio"),
         ("nvme", "nvme"),
+        ("host", "scsi"),
     ];
     let is_on_the_way = |prefix: &str| {
         parts.iter().any(|part| match part.strip_prefix(prefix) {
@@ -116,7 +156,7 @@ pub(super) fn name(node: &Node) -> String {
             None => false,
         })
     };
-    names.iter().find(|(prefix, _)| is_on_the_way(prefix)).map_or("scsi", |&(_, name)| name).to_owned()
+    names.iter().find(|(prefix, _)| is_on_the_way(prefix)).map_or("", |&(_, name)| name).to_owned()
 }
 
 /// What is to be said of a device that is itself several paths.
@@ -354,6 +394,30 @@ mod tests {
         let five = Duration::from_secs(5);
         assert_eq!(of_nvme(five, None).time, five * 4);
         assert!(of_nvme(five, None).derivation.contains("3 keep alive timeouts of 5 s"));
+    }
+
+    #[test]
+    fn a_time_is_derived_for_fibre_channel_and_for_iscsi() {
+        let dir = TempDir::new();
+        let at = |place: &str| Node::at(dir.path().join(place));
+        let fc = "host1/rport-1:0-0/target1:0:0/1:0:0:0/block/sdc";
+        dir.write(&format!("{fc}/size"), "8");
+        assert_eq!(of_scsi(&at(fc)).unwrap().time, Duration::from_secs(20));
+        let iscsi = "host3/session1/target3:0:0/3:0:0:1/block/sdd";
+        dir.write(&format!("{iscsi}/size"), "8");
+        assert_eq!(of_scsi(&at(iscsi)).unwrap().time, SESSION_LIFE, "nothing is told");
+        dir.write("host3/session1/iscsi_session/session1/recovery_tmo", "120\n");
+        let quiet = of_scsi(&at(iscsi)).unwrap();
+        assert_eq!(quiet.time, Duration::from_secs(142));
+        assert!(quiet.derivation.contains("120 s (recovery_tmo)"), "{}", quiet.derivation);
+        assert_eq!(of_scsi(&at("virtio2/host0/target0:0:0/0:0:0:1/block/sda")), None);
+        // A device over both: the longest.
+        fs::create_dir_all(dir.path().join("dm-0/slaves")).unwrap();
+        for (name, disk) in [("sdc", fc), ("sdd", iscsi)] {
+            std::os::unix::fs::symlink(dir.path().join(disk), dir.path().join("dm-0/slaves").join(name))
+                .unwrap();
+        }
+        assert_eq!(of_parts(&at("dm-0"), 1).time, Duration::from_secs(142));
     }
 
     #[test]
