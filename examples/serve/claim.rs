@@ -21,10 +21,15 @@ pub(crate) struct Claiming {
 }
 
 /// Shows how far the start has come: its step, and which paths are connecting for the first time, and since when.
-#[derive(Default)]
 pub(crate) struct Board {
     step: Mutex<&'static str>,
     since: Mutex<BTreeMap<PathBuf, Tick>>,
+}
+
+impl Default for Board {
+    fn default() -> Self {
+        Self { step: Mutex::new("starting"), since: Mutex::default() }
+    }
 }
 
 impl Board {
@@ -33,7 +38,7 @@ impl Board {
         *self.step.lock().unwrap_or_else(PoisonError::into_inner) = step;
     }
 
-    /// The present step, in words; empty before the first.
+    /// The present step, in words.
     pub(crate) fn step(&self) -> &'static str {
         *self.step.lock().unwrap_or_else(PoisonError::into_inner)
     }

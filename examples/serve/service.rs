@@ -113,7 +113,9 @@ fn follow_devices(options: &Options, reception: &Arc<Reception>) {
         }
     };
     if let Err(error) = followed {
-        reception.log.line(format!("changes of devices are found only when paths are looked at: {error}"));
+        reception
+            .log
+            .line(format!("changes of devices are found only when paths are looked at anyway: {error}"));
     }
 }
 

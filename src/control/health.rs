@@ -346,7 +346,9 @@ impl Supervisor {
         let Some(member) = self.member(path) else { return };
         member.failures = 0;
         // One that takes no I/O at present is looked at more often.
-        member.next_try = now.after(if member.access.is_active() { check } else { base });
+        let next = now.after(if member.access.is_active() { check } else { base });
+        // Somebody may have asked for one more look since it was sent.
+        member.next_try = member.next_try.min(next);
         let was_asked = std::mem::take(&mut member.asked);
         let is_news = member.health != Health::Up || member.access_inferred == Inferred::Yes || was_asked;
         if !is_news {

@@ -254,6 +254,7 @@ impl Engine {
         if self.no_path_since.is_some() {
             self.no_path_since = None;
         }
+        self.routes.passed(end.slot);
         let nanos = now.nanos_since(end.started);
         if operation.has_data() {
             self.routes.note(end.slot, nanos);

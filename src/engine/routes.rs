@@ -48,7 +48,14 @@ pub(super) struct Standing {
     stale: u32,
     /// Attempts that it holds over earlier connections.
     earlier: u32,
+    /// Attempts that it takes.
+    depth: u32,
+    /// Attempts that it is given until it has proved itself: one after its return, twice as many with each that succeeds.
+    trial: u32,
 }
+
+/// The path has proved itself.
+const NO_TRIAL: u32 = u32::MAX;
 
 /// Attempts over earlier connections that take no room from the present one, in depths of the path. What is beyond that does: so
 /// a path that falls silent again and again holds a bounded amount of memory.
@@ -102,6 +109,8 @@ impl Routes {
             declined_since: Tick::MAX,
             stale: 0,
             earlier: 0,
+            depth: 0,
+            trial: NO_TRIAL,
         };
         let nobody = Candidate::new(PathId::new(0, u32::MAX), 0);
         Self {
@@ -244,7 +253,7 @@ impl Routes {
     #[inline]
     fn has_room(&self, slot: usize) -> bool {
         let Candidate { in_flight, depth, .. } = self.table[slot];
-        in_flight.saturating_add(self.excess(slot)) < depth
+        in_flight < depth && in_flight.saturating_add(self.excess(slot)) < self.standing[slot].depth
     }
 
     /// Attempts over earlier connections that take room from the present one.
@@ -252,7 +261,7 @@ impl Routes {
     fn excess(&self, slot: usize) -> u32 {
         match self.standing[slot].earlier {
             0 => 0,
-            earlier => earlier.saturating_sub(self.table[slot].depth.saturating_mul(MOST_EARLIER)),
+            earlier => earlier.saturating_sub(self.standing[slot].depth.saturating_mul(MOST_EARLIER)),
         }
     }
 
@@ -268,12 +277,35 @@ impl Routes {
 
     /// Looks whether stale attempts take too much of a path's room.
     fn weigh(&mut self, slot: usize) {
-        let held = self.standing[slot].stale.saturating_add(self.excess(slot));
-        let is_clogged = held >= self.table[slot].depth.div_ceil(2).max(1);
+        let half = |depth: u32| depth.div_ceil(2).max(1);
+        let Standing { stale, depth, .. } = self.standing[slot];
+        let is_clogged =
+            stale >= half(self.table[slot].depth) || stale.saturating_add(self.excess(slot)) >= half(depth);
         if is_clogged != (self.clogged & bit(slot) != 0) {
             set(&mut self.clogged, slot, is_clogged);
             self.refresh();
         }
+    }
+
+    /// An attempt there has succeeded: a path that came back is given twice as many from now on.
+    #[inline]
+    pub(super) fn passed(&mut self, slot: usize) {
+        if self.standing[slot].trial != NO_TRIAL {
+            self.proved(slot);
+        }
+    }
+
+    #[cold]
+    fn proved(&mut self, slot: usize) {
+        let Standing { trial, depth, .. } = &mut self.standing[slot];
+        *trial = trial.saturating_mul(2);
+        if *trial >= *depth {
+            *trial = NO_TRIAL;
+        }
+        self.table[slot].depth = (*trial).min(*depth);
+        let has_room = self.has_room(slot);
+        set(&mut self.full, slot, !has_room);
+        self.weigh(slot);
     }
 
     /// Notes how long a read or a write has taken.
@@ -401,6 +433,8 @@ impl Routes {
         }
         let standing = &mut self.standing[slot];
         let readmitted = newcomer || standing.admission != route.admission;
+        let is_return =
+            !newcomer && readmitted && (self.distrusted & bit(slot) != 0 || self.up & bit(slot) == 0);
         let (mut stale, mut earlier) = (standing.stale, standing.earlier);
         if newcomer || standing.incarnation != route.incarnation {
             self.open &= !bit(slot);
@@ -419,13 +453,20 @@ impl Routes {
             declined_since: if readmitted { Tick::MAX } else { standing.declined_since },
             stale,
             earlier,
+            depth: route.depth,
+            trial: match (newcomer, is_return) {
+                (true, _) => NO_TRIAL,
+                (false, true) => 1,
+                (false, false) => standing.trial,
+            },
         };
+        let room = standing.trial.min(route.depth);
         if readmitted {
             self.distrusted &= !bit(slot);
         }
         let candidate = &mut self.table[slot];
         *candidate = candidate.with_weight(NonZeroU32::new(route.weight).unwrap_or(NonZeroU32::MIN));
-        (candidate.rank, candidate.depth) = (route.rank, route.depth);
+        (candidate.rank, candidate.depth) = (route.rank, room);
         let has_room = self.has_room(slot);
         set(&mut self.full, slot, !has_room);
         self.weigh(slot);
@@ -603,6 +644,38 @@ mod tests {
         assert_eq!(routes.best(), 0, "that was the old one");
         routes.opened(0, next.incarnation);
         assert_eq!(routes.best(), 1);
+    }
+
+    #[test]
+    fn a_path_that_comes_back_is_given_one_attempt_and_twice_as_many_with_each_that_succeeds() {
+        let mut deep = Route { depth: 16, ..route(0, Up, Optimized) };
+        let mut routes = routes(&[(Up, Optimized)]);
+        routes.update(0, &deep);
+        assert_eq!(routes.table[0].depth, 16, "a newcomer is given all");
+        deep.health = Suspect;
+        routes.update(0, &deep);
+        (deep.health, deep.admission) = (Up, deep.admission + 1);
+        routes.update(0, &deep);
+        for depth in [1, 2, 4, 8, 16, 16] {
+            assert_eq!(routes.table[0].depth, depth);
+            for _ in 0..depth {
+                assert_eq!(routes.with_room(routes.best()), 1);
+                routes.placed(0);
+            }
+            assert_eq!(routes.with_room(routes.best()), 0);
+            for _ in 0..depth {
+                routes.released(0, deep.incarnation, false);
+            }
+            routes.update(0, &deep);
+            routes.passed(0);
+        }
+        // What an earlier connection holds does not keep it from proving itself.
+        routes.distrust(0);
+        (0..10).for_each(|_| routes.placed(0));
+        (deep.incarnation, deep.admission) = (deep.incarnation.next(), deep.admission + 1);
+        routes.update(0, &deep);
+        routes.opened(0, deep.incarnation);
+        assert_eq!((routes.table[0].depth, routes.with_room(routes.best())), (1, 1));
     }
 
     #[test]

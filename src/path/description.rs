@@ -20,7 +20,7 @@ pub struct Description {
     /// Whether I/O may go this way.
     pub access: AccessState,
     /// Whether the array prefers this way to others (`PREF` of its target port group, SPC-5 section 6.37): among those that are not
-    /// optimized it is then used first.
+    /// optimized it is then used first. As it was when the path connected.
     pub preferred: bool,
     /// Attempts that the path can have out at once, over all queues.
     pub depth: u32,

@@ -80,12 +80,19 @@ struct Inner {
     lines: Mutex<Vec<Line>>,
 }
 
+impl Inner {
+    /// Ends the threads that hear what the kernel says of devices.
+    fn hang_up(&self) {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(Line::hang_up);
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
         if self.shared.is_of_this_process() {
             // The control side is gone only when everything has ended already.
             let _ = self.shared.messages.send(Message::Detach);
-            self.lines.get_mut().unwrap_or_else(PoisonError::into_inner).iter().for_each(Line::hang_up);
+            self.hang_up();
         }
     }
 }
@@ -195,31 +202,40 @@ impl Volume {
         self.ask(Message::Grow(reply), &answer)?
     }
 
-    /// Has paths to block devices looked at as soon as the kernel says that something has happened to their devices (uevents): one
-    /// that came back, changed its access state or its size is then not found at the next look alone. One thread and one netlink
-    /// socket until the volume is gone. At most four looks a second, whatever happens on the host.
+    /// Has paths to block devices looked at as soon as the kernel says that something has happened to their devices (uevents). What
+    /// came back, changed its access state or its size is then noticed at once, not only when the path is looked at anyway. It takes
+    /// a thread and a netlink socket until the volume is closed, or its last handle is dropped; and at most four looks a second,
+    /// whatever happens on the host.
+    ///
+    /// In a network namespace that is not the first user namespace's the kernel says nothing.
     ///
     /// # Errors
     /// If there is no such socket or thread, or the volume is closed.
     pub fn follow_devices(&self) -> Result<(), Error> {
-        self.follow(None)
+        self.check_open()?;
+        self.keep_line(follow::look(&self.inner)?);
+        Ok(())
     }
 
-    /// As [`follow_devices`](Self::follow_devices), and keeps the paths those that this host has to the unit: `add` is called for
-    /// each further way that comes, as [`discover`](crate::discover) lists them, to add a path to it or not to; again after a while
-    /// if it has not taken the device. A path whose device has been gone for ten minutes is removed, but for the last.
+    /// As [`follow_devices`](Self::follow_devices); moreover the paths are kept those that this host has to the unit. `add` is called,
+    /// on a thread of its own, for each further way that comes, as [`discover`](crate::discover) lists them: it adds a path to it or
+    /// not, and is called again after a while if it has not. A path whose device has been gone for ten minutes is removed, but for the
+    /// last. One that is removed by somebody is not added again before its device has gone and come back.
+    ///
+    /// `add` must not hold a handle of the volume, which would live for as long as it.
     ///
     /// # Errors
-    /// As there.
+    /// If there is no thread, or the volume is closed. Where the kernel says nothing, ways are found once a minute.
     pub fn follow_unit(&self, add: impl FnMut(&Self, &UnitPath) + Send + 'static) -> Result<(), Error> {
-        self.follow(Some(Box::new(add)))
+        self.check_open()?;
+        // The other one looks at all ways by and by.
+        let _ = self.follow_devices();
+        self.keep_line(follow::keep(&self.inner, Box::new(add))?);
+        Ok(())
     }
 
-    fn follow(&self, add: Option<follow::Add>) -> Result<(), Error> {
-        self.check_open()?;
-        let line = follow::start(&self.inner, add)?;
+    fn keep_line(&self, line: Line) {
         self.inner.lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
-        Ok(())
     }
 
     /// Replaces the policy, in each queue between two batches.
@@ -252,6 +268,7 @@ impl Volume {
         let (settled, settling) = Settled::new();
         if self.check_process().is_ok() {
             self.inner.queues.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            self.inner.hang_up();
         }
         // A volume that is closed already drops the message, and so settles.
         let _ = self.tell(Message::Close(Tick::now().after(grace), settling));

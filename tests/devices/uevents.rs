@@ -1,9 +1,10 @@
 //! Volumes that hear what the kernel says of their devices. No path is looked at by itself before an hour has passed, so that
 //! whatever is seen was heard of.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -129,21 +130,39 @@ fn a_storm_of_uevents_has_paths_looked_at_a_few_times_a_second() {
 #[test]
 fn a_volume_that_is_gone_is_followed_no_more() {
     let Some(loops) = require_loops(1, 8 << 20) else { return };
-    let threads = || {
-        fs::read_dir("/proc/self/task").unwrap().flatten().filter(|task| {
-            fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.trim() == "mpio-devices")
-        })
+    // Other tests have theirs; a thread gives itself its name.
+    let threads = || -> BTreeSet<PathBuf> {
+        let tasks = fs::read_dir("/proc/self/task").unwrap().flatten();
+        let is_it = |task: &PathBuf| {
+            fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim() == "mpio-devices")
+        };
+        tasks.map(|task| task.path()).filter(is_it).collect()
     };
-    let volume = builder().path(BlockDevice::new(loops.device(0))).build().unwrap();
-    volume.follow_devices().unwrap();
-    let own: Vec<_> = threads().map(|task| task.path()).collect();
-    assert!(!own.is_empty());
-    drop(volume);
     let began = Tick::now();
-    // Other tests have theirs.
-    while own.iter().all(|task| task.exists()) {
-        assert!(Tick::now().since(began) < PATIENCE, "its thread has not ended");
+    let wait = || {
+        assert!(Tick::now().since(began) < PATIENCE);
         std::thread::yield_now();
+    };
+    for end in [
+        |volume: Volume| drop(volume),
+        |volume: Volume| {
+            volume.close(Duration::ZERO);
+            std::mem::forget(volume);
+        },
+    ] {
+        let volume = builder().path(BlockDevice::new(loops.device(0))).build().unwrap();
+        let before = threads();
+        volume.follow_devices().unwrap();
+        let own = loop {
+            if let Some(own) = threads().difference(&before).next() {
+                break own.clone();
+            }
+            wait();
+        };
+        end(volume);
+        while own.exists() {
+            wait();
+        }
     }
 }
 

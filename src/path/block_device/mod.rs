@@ -120,8 +120,9 @@ impl BlockDevice {
     }
 
     /// How it is made sure that writes of unknown fate take no effect any more. Unless set: on a local device by the kernel's
-    /// answers ([`FenceSupport::Answered`]), over a fabric by waiting for a minute ([`FenceSupport::Assumed`]), which must be
-    /// longer than the fabric and the target can hold a command that the kernel has given up.
+    /// answers ([`FenceSupport::Answered`]), over a fabric by waiting ([`FenceSupport::Assumed`]) for a time that is derived from what
+    /// the kernel says of its transport, or for a minute. It must be longer than the fabric and the target can hold a command that the
+    /// kernel has given up.
     ///
     /// [`FenceSupport::Proven`] is refused: the kernel has no way to give that proof.
     #[must_use]

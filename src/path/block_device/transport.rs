@@ -107,8 +107,8 @@ fn of_scsi(node: &Node) -> Option<Quiet> {
             return Some(Quiet { time: FRAME_LIFE * 2, derivation });
         }
         if numbered(&name, "session") {
-            let told = node::read(&dir.join("iscsi_session").join(&*name).join("recovery_tmo"));
-            let recovery = Duration::from_secs(told.and_then(|text| text.parse().ok()).unwrap_or(0));
+            let told = node::read(&dir.join("iscsi_session").join(&*name).join("recovery_tmo"))?;
+            let recovery = Duration::from_secs(told.parse().ok()?);
             let derivation = format!(
                 "iSCSI: the target may notice the loss of a session as late as this host does, {} s (recovery_tmo), and keeps what it \
                  was sent for {} s (DefaultTime2Wait and DefaultTime2Retain)",
@@ -405,8 +405,11 @@ mod tests {
         assert_eq!(of_scsi(&at(fc)).unwrap().time, Duration::from_secs(20));
         let iscsi = "host3/session1/target3:0:0/3:0:0:1/block/sdd";
         dir.write(&format!("{iscsi}/size"), "8");
-        assert_eq!(of_scsi(&at(iscsi)).unwrap().time, SESSION_LIFE, "nothing is told");
-        dir.write("host3/session1/iscsi_session/session1/recovery_tmo", "120\n");
+        assert_eq!(of_scsi(&at(iscsi)), None, "nothing is told");
+        let told = "host3/session1/iscsi_session/session1/recovery_tmo";
+        dir.write(told, "-1\n");
+        assert_eq!(of_scsi(&at(iscsi)), None, "it never gives up");
+        dir.write(told, "120\n");
         let quiet = of_scsi(&at(iscsi)).unwrap();
         assert_eq!(quiet.time, Duration::from_secs(142));
         assert!(quiet.derivation.contains("120 s (recovery_tmo)"), "{}", quiet.derivation);

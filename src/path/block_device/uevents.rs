@@ -22,6 +22,8 @@ use crate::time::Tick;
 const LEAST_PAUSE: Duration = Duration::from_millis(250);
 /// Places that are told apart; beyond them everything counts as changed.
 const MOST_PLACES: usize = 256;
+/// Messages that are taken in at once; the rest comes at the next turn.
+const MOST_MESSAGES: u32 = 10_000;
 
 /// Kinds of device whose changes matter to paths.
 const SUBSYSTEMS: [&[u8]; 3] = [b"block", b"scsi", b"nvme"];
@@ -36,6 +38,8 @@ pub struct Uevent<'a> {
     pub place: &'a [u8],
     /// Of which kind the device is, such as `block`.
     pub subsystem: &'a [u8],
+    /// Of a block device `disk` or `partition`; else mostly empty.
+    pub kind: &'a [u8],
 }
 
 /// Takes a message of the kernel's apart. `None` if it is none.
@@ -44,7 +48,7 @@ pub fn uevent(message: &[u8]) -> Option<Uevent<'_>> {
     let mut lines = message.split(|&byte| byte == 0);
     // What udev sends has another beginning.
     let _headline = lines.next().filter(|line| line.contains(&b'@'))?;
-    let (mut action, mut place, mut subsystem) = (None, None, None);
+    let (mut action, mut place, mut subsystem, mut kind) = (None, None, None, &b""[..]);
     for line in lines {
         let Some(at) = line.iter().position(|&byte| byte == b'=') else { continue };
         let value = &line[at + 1..];
@@ -52,14 +56,12 @@ pub fn uevent(message: &[u8]) -> Option<Uevent<'_>> {
             b"ACTION" => action = Some(value),
             b"DEVPATH" => place = Some(value),
             b"SUBSYSTEM" => subsystem = Some(value),
+            b"DEVTYPE" => kind = value,
             _ => {}
         }
     }
-    Some(Uevent {
-        action: action?,
-        place: place.filter(|place| place.starts_with(b"/"))?,
-        subsystem: subsystem?,
-    })
+    let place = place.filter(|place: &&[u8]| place.starts_with(b"/"))?;
+    Some(Uevent { action: action?, place, subsystem: subsystem?, kind })
 }
 
 /// What has happened since the last look.
@@ -67,9 +69,9 @@ pub fn uevent(message: &[u8]) -> Option<Uevent<'_>> {
 pub(crate) struct Changes {
     /// Directories in sysfs of what changed.
     places: BTreeSet<PathBuf>,
-    /// A disk or partition came or went.
+    /// A disk came or went.
     came_or_went: bool,
-    /// One came, or is other than it was: it may be usable by now.
+    /// A disk or partition came, or is other than it was: it may be of use by now.
     is_new: bool,
     /// Too much for all of it to be known.
     is_incomplete: bool,
@@ -79,6 +81,15 @@ impl Changes {
     /// As if everything had changed.
     pub(crate) fn all() -> Self {
         Self { came_or_went: true, is_new: true, is_incomplete: true, ..Self::default() }
+    }
+
+    /// What one message says.
+    #[cfg(test)]
+    pub(crate) fn of(action: &str, place: &str, kind: &str) -> Self {
+        let mut changes = Self::default();
+        let (action, place, kind) = (action.as_bytes(), place.as_bytes(), kind.as_bytes());
+        changes.take_in(&Uevent { action, place, subsystem: b"block", kind });
+        changes
     }
 
     /// Whether a disk that was of no use may be of use now.
@@ -91,9 +102,20 @@ impl Changes {
         self.came_or_went
     }
 
-    /// Whether they may be about the device that a path has this identity of.
+    /// Whether they may be about the device that a path has this identity of. What is said of one that is gone already names a place
+    /// that nothing leads to any more.
     pub(crate) fn concern(&self, identity: &Identity) -> bool {
-        self.is_incomplete || number(identity).is_some_and(|number| self.touch(Node::of(number).disk()))
+        let Some(number) = number(identity) else { return self.is_incomplete };
+        let node = Node::of(number);
+        self.is_incomplete || self.touch(node.disk()) || self.came_or_went && !node.disk().is_dir()
+    }
+
+    /// Takes in what was said later.
+    pub(crate) fn add(&mut self, later: Self) {
+        self.places.extend(later.places);
+        self.came_or_went |= later.came_or_went;
+        self.is_new |= later.is_new;
+        self.is_incomplete |= later.is_incomplete;
     }
 
     /// Something above a disk concerns it (its controller), as does something below it (its partitions).
@@ -101,7 +123,7 @@ impl Changes {
         self.places.iter().any(|place| disk.starts_with(place) || place.starts_with(disk))
     }
 
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.places.is_empty() && !self.is_incomplete
     }
 
@@ -110,7 +132,8 @@ impl Changes {
             return;
         }
         let is_block = uevent.subsystem == b"block";
-        self.came_or_went |= is_block && (uevent.action == b"add" || uevent.action == b"remove");
+        let is_coming_or_going = uevent.action == b"add" || uevent.action == b"remove";
+        self.came_or_went |= is_block && is_coming_or_going && uevent.kind != b"partition";
         self.is_new |= is_block && uevent.action != b"remove";
         if self.places.len() == MOST_PLACES {
             *self = Self::all();
@@ -119,6 +142,24 @@ impl Changes {
             self.places.insert(Path::new("/sys").join(OsStr::from_bytes(&uevent.place[1..])));
         }
     }
+}
+
+/// Whether the device of a path with this identity is there. `None` if that cannot be told: it is no device, or sysfs is not to be
+/// seen.
+pub(crate) fn is_there(identity: &Identity) -> Option<bool> {
+    let number = number(identity)?;
+    let known = identity.node()?.split_once(", disk ").map(|(_, sequence)| sequence);
+    let is_seen = Path::new("/sys/dev/block").is_dir();
+    is_seen.then(|| {
+        let node = Node::of(number);
+        let sequence = node.sequence();
+        node.disk().is_dir() && (known.is_none() || sequence.is_none() || known == sequence.as_deref())
+    })
+}
+
+/// The device that a path goes to, as [`UnitPath`](super::discover::UnitPath) writes its number.
+pub(crate) fn number_of(identity: &Identity) -> Option<String> {
+    number(identity).map(node::number)
 }
 
 /// The device that a path goes to, by the name of its node.
@@ -130,7 +171,8 @@ fn number(identity: &Identity) -> Option<u64> {
 /// Hears what the kernel says.
 #[derive(Debug)]
 pub(crate) struct Listener {
-    socket: Netlink,
+    /// `None` where the kernel says nothing.
+    socket: Option<Netlink>,
     /// Closed when it is to end.
     line: UnixStream,
     next_look: Tick,
@@ -149,10 +191,20 @@ impl Line {
 }
 
 impl Listener {
+    /// # Errors
+    /// If there is no such socket.
     pub(crate) fn open() -> Result<(Self, Line), Error> {
-        let cannot = |source| Error::os("listening to what the kernel says of devices", source);
-        let (line, other_end) = UnixStream::pair().map_err(cannot)?;
         let socket = Netlink::uevents().map_err(cannot)?;
+        Self::over(Some(socket))
+    }
+
+    /// One that may hear nothing.
+    pub(crate) fn open_if_possible() -> Result<(Self, Line), Error> {
+        Self::over(Netlink::uevents().ok())
+    }
+
+    fn over(socket: Option<Netlink>) -> Result<(Self, Line), Error> {
+        let (line, other_end) = UnixStream::pair().map_err(cannot)?;
         Ok((Self { socket, line, next_look: Tick::ZERO }, Line(other_end)))
     }
 
@@ -167,11 +219,9 @@ impl Listener {
                 return Some(changes);
             }
             let wake = if changes.is_empty() { until } else { Some(self.next_look) };
-            let mut descriptors = [polled(Some(self.line.as_fd())), polled(Some(self.socket.as_fd()))];
-            if !changes.is_empty() {
-                // It is enough to hear the rest then; the kernel says when it was too much.
-                descriptors[1] = polled(None);
-            }
+            // What has begun to change is looked at together with what comes until then; the kernel says if that was too much.
+            let socket = self.socket.as_ref().filter(|_| changes.is_empty());
+            let mut descriptors = [polled(Some(self.line.as_fd())), polled(socket.map(AsFd::as_fd))];
             sleep_on(&mut descriptors, wake);
             if descriptors[0].revents != 0 {
                 return None;
@@ -179,26 +229,33 @@ impl Listener {
         }
     }
 
+    /// Takes in what is there. The socket is emptied also when the kernel says that some were lost: until it is, it says so no more.
     fn take_in(&self, changes: &mut Changes) {
+        let Some(socket) = &self.socket else { return };
         let mut buffer = [0; 8192];
-        loop {
-            match self.socket.receive(&mut buffer) {
+        let mut has_lost = false;
+        for _ in 0..MOST_MESSAGES {
+            match socket.receive(&mut buffer) {
                 Ok(Received::Message(bytes)) => {
                     if let Some(uevent) = uevent(&buffer[..bytes]) {
                         changes.take_in(&uevent);
                     }
                 }
                 Ok(Received::Foreign) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // ENOBUFS: some did not fit in.
-                Err(_) => {
-                    *changes = Changes::all();
-                    return;
-                }
+                // ENOBUFS.
+                Err(_) => has_lost = true,
             }
         }
+        if has_lost {
+            *changes = Changes::all();
+        }
     }
+}
+
+fn cannot(source: io::Error) -> Error {
+    Error::os("listening to what the kernel says of devices", source)
 }
 
 #[cfg(test)]
@@ -206,7 +263,7 @@ mod tests {
     use super::*;
 
     const ADD: &[u8] = b"add@/devices/virtio/block/vda\0ACTION=add\0DEVPATH=/devices/virtio/block/vda\0\
-                         SUBSYSTEM=block\0MAJOR=254\0MINOR=0\0DEVNAME=vda\0SEQNUM=7\0";
+                         SUBSYSTEM=block\0DEVTYPE=disk\0MAJOR=254\0MINOR=0\0DEVNAME=vda\0SEQNUM=7\0";
 
     fn changes(messages: &[(&str, &str, &str)]) -> Changes {
         let mut changes = Changes::default();
@@ -219,7 +276,12 @@ mod tests {
 
     #[test]
     fn a_message_is_taken_apart() {
-        let expected = Uevent { action: b"add", place: b"/devices/virtio/block/vda", subsystem: b"block" };
+        let expected = Uevent {
+            action: b"add",
+            place: b"/devices/virtio/block/vda",
+            subsystem: b"block",
+            kind: b"disk",
+        };
         assert_eq!(uevent(ADD), Some(expected));
         for end in 0..ADD.len() {
             // What was cut off is not made up.
@@ -254,7 +316,12 @@ mod tests {
         let mut changes = Changes::default();
         for number in 0..10_000 {
             let place = format!("/devices/virtual/block/loop{number}");
-            changes.take_in(&Uevent { action: b"change", place: place.as_bytes(), subsystem: b"block" });
+            changes.take_in(&Uevent {
+                action: b"change",
+                place: place.as_bytes(),
+                subsystem: b"block",
+                kind: b"disk",
+            });
         }
         assert_eq!(changes, Changes::all());
         assert!(changes.concern(&Identity::none()));
