@@ -1,8 +1,11 @@
 //! Access states: ALUA of SCSI disks, ANA of NVMe namespaces.
 
 use std::fs::{self, File};
+use std::path::Path as FilePath;
+use std::time::Duration;
 
-use super::node::Node;
+use super::fault::Link;
+use super::node::{self, Node};
 use super::{nvme, scsi, vpd83};
 use crate::path::AccessState;
 
@@ -35,9 +38,33 @@ pub(super) fn refusal(node: &Node) -> Option<AccessState> {
 
 /// The same for a `state` that the array has told.
 pub(super) fn refused(node: &Node, state: AccessState) -> Option<AccessState> {
-    let is_running = node.of_disk("device/state").is_some_and(|state| state == "running");
-    let refuses = matches!(state, AccessState::Standby | AccessState::Inaccessible);
+    // Of a SCSI disk, of an NVMe controller.
+    let is_running = node.of_disk("device/state").is_some_and(|state| state == "running" || state == "live");
+    let refuses = match state {
+        AccessState::Standby | AccessState::Inaccessible => true,
+        // The SCSI layer sends again what a disk in transition has refused; the NVMe driver gives up after a few tries.
+        AccessState::Transitioning => node.of_disk("nsid").is_some(),
+        AccessState::Optimized | AccessState::NonOptimized => false,
+    };
     (refuses && is_running).then_some(state)
+}
+
+/// Whether the array may refuse I/O for a disk's access state.
+pub(super) fn has_states(node: &Node, disk: &File) -> bool {
+    of_kernel(node).is_some() || of_array(node, disk).is_some()
+}
+
+/// The age up to which the failure of a write that was refused says no more than that. The NVMe driver sends again what it had sent
+/// when a fabric's connection was lost, `reconnect_delay` after that at the earliest (`nvme_tcp_reconnect_or_remove` in
+/// `drivers/nvme/host/tcp.c`): of an older write it is the second try that was refused.
+pub(super) fn refused_at_once(node: &Node, link: Link) -> Duration {
+    if node.of_disk("nsid").is_none() || link == Link::Local {
+        return Duration::MAX;
+    }
+    let number = |text: Option<String>| text.and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+    // Without retries what was lost ends at once.
+    let retries = number(node::read(FilePath::new("/sys/module/nvme_core/parameters/max_retries")));
+    Duration::from_secs(if retries > 0 { number(node.of_disk("device/reconnect_delay")) } else { 0 })
 }
 
 /// The state at this moment: what the array says when it is asked. Where the kernel has not heard yet that it is active again,
@@ -118,6 +145,23 @@ mod tests {
             dir.write("sda/device/access_state", sent);
             assert_eq!(super::refusal(&node), None, "{sent}");
         }
+    }
+
+    #[test]
+    fn what_nvme_over_a_fabric_has_refused_is_known_for_as_long_as_it_cannot_have_connected_anew() {
+        let dir = TempDir::new();
+        let node = Node::at(dir.path().join("nvme0n1"));
+        assert_eq!(refused_at_once(&node, Link::Fabric), Duration::MAX, "no NVMe");
+        dir.write("nvme0n1/nsid", "1\n");
+        assert_eq!(refused_at_once(&node, Link::Local), Duration::MAX);
+        assert_eq!(refused_at_once(&node, Link::Fabric), Duration::ZERO);
+        dir.write("nvme0n1/device/state", "live\n");
+        for state in [AccessState::Inaccessible, AccessState::Transitioning] {
+            assert_eq!(refused(&node, state), Some(state));
+        }
+        assert_eq!(refused(&node, AccessState::NonOptimized), None);
+        dir.write("nvme0n1/device/state", "connecting\n");
+        assert_eq!(refused(&node, AccessState::Inaccessible), None);
     }
 
     #[test]

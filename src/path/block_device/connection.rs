@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::access;
 use super::claim::{self, Claimed};
@@ -29,6 +30,10 @@ pub(super) struct Connection {
     pub(super) block_size: u32,
     /// Bytes that it had when it was opened.
     known_size: u64,
+    /// Whether the array may refuse I/O for an access state.
+    pub(super) has_access_states: bool,
+    /// The age up to which a write that was refused cannot have been sent before.
+    pub(super) refused_at_once: Duration,
 }
 
 /// What was opened, by the names that the kernel has for it.
@@ -69,7 +74,14 @@ impl Connection {
         let block_size = block_size(path, &file, &place, options)?;
         let nature = Nature { backing, link };
         let known_size = size(&file, backing).map_err(|source| Error::os(attempted(), source))?;
-        Ok(Self { file: Arc::new(file), nature, place, block_size, known_size })
+        let (has_access_states, refused_at_once) = match &place {
+            Place::Device { node, .. } => {
+                (access::has_states(node, &file), access::refused_at_once(node, nature.link))
+            }
+            Place::Regular(_) => (false, Duration::ZERO),
+        };
+        let file = Arc::new(file);
+        Ok(Self { file, nature, place, block_size, known_size, has_access_states, refused_at_once })
     }
 
     /// Size in bytes.
@@ -103,14 +115,6 @@ impl Connection {
         match &self.place {
             Place::Device { node, .. } => access::refused(node, self.access()),
             Place::Regular(_) => None,
-        }
-    }
-
-    /// Whether the array may refuse I/O for an access state.
-    pub(super) fn has_access_states(&self) -> bool {
-        match &self.place {
-            Place::Device { node, .. } => access::of_kernel(node).is_some(),
-            Place::Regular(_) => false,
         }
     }
 

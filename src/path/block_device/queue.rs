@@ -70,6 +70,12 @@ enum Route {
     Threads(Arc<Workers>),
 }
 
+/// An attempt, and when it was sent.
+struct Sent {
+    attempt: Attempt,
+    at: Tick,
+}
+
 /// Attempts of one queue on one connection.
 ///
 /// It holds each attempt, and with it the lease of its memory, from the moment when the kernel or a thread gets the
@@ -78,7 +84,7 @@ struct Queue {
     connection: Arc<Connection>,
     route: Route,
     helper: Arc<Workers>,
-    slab: Slab<Attempt>,
+    slab: Slab<Sent>,
     /// From threads. Has room for every attempt that can be out.
     results: Receiver<Finished>,
     sender: Sender<Finished>,
@@ -86,7 +92,7 @@ struct Queue {
 }
 
 impl PathQueue for Queue {
-    fn submit(&mut self, reactor: &mut Reactor, _now: Tick, attempts: &mut Attempts<'_>) -> Option<Tick> {
+    fn submit(&mut self, reactor: &mut Reactor, now: Tick, attempts: &mut Attempts<'_>) -> Option<Tick> {
         while let Some(mut attempt) = attempts.next() {
             let started = match self.slab.vacancy() {
                 Some(token) => self.start(reactor, token, &mut attempt),
@@ -96,7 +102,7 @@ impl PathQueue for Queue {
                 attempts.put_back(attempt);
                 break;
             }
-            self.slab.insert(attempt);
+            self.slab.insert(Sent { attempt, at: now });
         }
         None
     }
@@ -121,7 +127,9 @@ impl PathQueue for Queue {
 
     fn cancel(&mut self, reactor: &mut Reactor, attempt: AttemptId) {
         let Route::Ring(file) = &self.route else { return };
-        if let Some(token) = self.slab.find(|one| one.id() == attempt && one.operation().has_data()) {
+        if let Some(token) =
+            self.slab.find(|one| one.attempt.id() == attempt && one.attempt.operation().has_data())
+        {
             reactor.cancel(file, token);
         }
     }
@@ -199,38 +207,42 @@ impl Queue {
     }
 
     fn finish(&mut self, token: u32, result: i32, outcomes: &mut Outcomes<'_>) {
-        let Some(attempt) = self.slab.remove(token) else { return };
+        let Some(sent) = self.slab.remove(token) else { return };
         let result = match u32::try_from(result) {
             Ok(bytes) => Ok(bytes),
-            Err(_) => Err(self.fault(&attempt, result.wrapping_neg())),
+            Err(_) => Err(self.fault(&sent.attempt, result.wrapping_neg())),
         };
         if result == Err(self.connection.nature.unanswered(libc::EIO))
             && result.is_err_and(Fault::may_land)
-            && attempt.operation().is_write()
-            && self.connection.has_access_states()
+            && sent.attempt.operation().is_write()
+            && self.connection.has_access_states
         {
-            return self.judge(attempt, outcomes);
+            return self.judge(sent, outcomes);
         }
-        outcomes.complete(attempt, result);
+        outcomes.complete(sent.attempt, result);
     }
 
     /// Has the helper ask the array whether it has refused a write: it may have done so before the kernel has heard of its new access
     /// state.
-    fn judge(&mut self, attempt: Attempt, outcomes: &mut Outcomes<'_>) {
+    #[cold]
+    fn judge(&mut self, sent: Sent, outcomes: &mut Outcomes<'_>) {
         let unknown = Err(self.connection.nature.unanswered(libc::EIO));
-        let Some(token) = self.slab.vacancy() else { return outcomes.complete(attempt, unknown) };
-        self.slab.insert(attempt);
+        let is_young = Tick::now().since(sent.at) < self.connection.refused_at_once;
+        let Some(token) = self.slab.vacancy().filter(|_| is_young) else {
+            return outcomes.complete(sent.attempt, unknown);
+        };
+        self.slab.insert(sent);
         if self.call(&self.helper, token, Call::Judge).is_err()
-            && let Some(attempt) = self.slab.remove(token)
+            && let Some(sent) = self.slab.remove(token)
         {
-            outcomes.complete(attempt, unknown);
+            outcomes.complete(sent.attempt, unknown);
         }
     }
 
     fn judged(&mut self, token: u32, state: Option<AccessState>, outcomes: &mut Outcomes<'_>) {
-        let Some(attempt) = self.slab.remove(token) else { return };
+        let Some(sent) = self.slab.remove(token) else { return };
         let fault = state.map_or(self.connection.nature.unanswered(libc::EIO), Fault::Refused);
-        outcomes.complete(attempt, Err(fault));
+        outcomes.complete(sent.attempt, Err(fault));
     }
 
     /// What a failure means. What reads as the device's own answer is said by the kernel too, of a device that was removed or has
