@@ -671,7 +671,7 @@ mod tests {
         }
         // What an earlier connection holds does not keep it from proving itself.
         routes.distrust(0);
-        (0..10).for_each(|_| routes.placed(0));
+        (0..60).for_each(|_| routes.placed(0));
         (deep.incarnation, deep.admission) = (deep.incarnation.next(), deep.admission + 1);
         routes.update(0, &deep);
         routes.opened(0, deep.incarnation);
