@@ -127,8 +127,8 @@ fn a_storm_of_uevents_has_paths_looked_at_a_few_times_a_second() {
     // When the volume began, each was connected and probed; and one look may come before the first quarter of a second is over.
     let most = Tick::now().since(began).as_millis() / 250 + 5;
     for count in counts {
-        let looks = u128::from(count.load(Ordering::Relaxed));
-        assert!(looks <= most, "looked at {looks} times instead of {most} at most");
+        let seen = u128::from(count.load(Ordering::Relaxed));
+        assert!(seen <= most, "looked at {seen} times instead of {most} at most");
     }
 }
 
