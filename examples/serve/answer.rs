@@ -38,6 +38,7 @@ fn one_path(path: &PathStatus, paths: &Paths) -> Value {
             Health::Down => "down",
         },
         "why_down": path.why_down,
+        "held_back_ms": path.held_back_until.map(|until| whole(until.since(Tick::now()).as_millis())),
         "access": path.access.to_string(),
         "incarnation": path.incarnation.get(),
         "leaving": path.leaving,

@@ -20,7 +20,7 @@ pub(crate) const HELP: [&str; 16] = [
      transport, before or after it was done (with fence= it is left open which, until fenced), of the medium, or busy",
     "vouch N: nothing that was sent over path N so far can land any more, you say: its array is off, say. What waits for \
      that goes on. If it is not true, old data can land over newer",
-    "reconnect N: looks at once whether path N works again",
+    "reconnect N: looks at once whether path N works again; that it has failed again and again is held against it no more",
     "grow: the volume and its device take over the size that all paths have by now",
     "add PATH: one more path",
     "remove N: path N is taken out",

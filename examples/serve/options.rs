@@ -42,9 +42,12 @@ Volume:
                         queues; lane: dispatcher threads poll them, and requests cross over
                         through lock-free lanes (default direct, the faster)
   --queue-depth N       most requests at once in each queue, 1 to 16384 (default 256)
-  --no-path RULE        while no path is left, requests fail, or hold:TIME (default hold:30s)
-  --timeout TIME        age at which an attempt makes its path suspect (default 5s). It never
-                        fails a request
+  --no-path RULE        while no path is left, requests fail, or hold:TIME (default hold:30s). A
+                        write whose fate is unknown waits for its fence all the same, for as
+                        long as its --deadline allows
+  --timeout TIME        age at which an attempt makes its path suspect (default 5s); sooner if it
+                        is late for that path, and the path does not answer when it is asked. It
+                        never fails a request
   --minimum-paths N     paths that must work for the volume to start (default 1). The others are
                         down, and come up when they can
   --start-timeout TIME  how long it waits for them, beside their claims (default 5s)
@@ -67,8 +70,9 @@ Device:
 
 TIME is a whole number with us, ms, s, m, h or d, such as 20ms. --name=VALUE will do as well.
 
-SIGTERM, SIGINT and SIGHUP end it in good order: a device that is in use is served until it is
-released. A second signal ends it at once; what is then under way is lost.
+SIGTERM, SIGINT and SIGHUP end it in good order: a device that is in use, also by a program
+whose I/O waits for a path or for a fence, is served until it is released. A second signal ends
+it at once; what is then under way is lost.
 
 Exit code: 0 it was asked to end, 1 serving failed, 2 wrong options, 3 it could not start,
 4 it was made to end while the device was in use or requests were under way.";

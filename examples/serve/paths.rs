@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use mpio::path::{FaultHandle, Faulty, FenceSupport};
-use mpio::{Geometry, PathId, PathOptions, Status, Tick, Volume, VolumeBuilder};
+use mpio::{Geometry, Health, PathId, PathOptions, Status, Tick, Volume, VolumeBuilder};
 
 use crate::claim::{Board, Claiming};
 use crate::options::{Options, Sameness};
@@ -97,6 +97,9 @@ impl Paths {
     /// # Errors
     /// Why it does not belong to the volume or cannot be used.
     pub(crate) fn add(&self, path: &Path) -> Result<u32, String> {
+        let present = self.status().paths.into_iter().filter(|path| path.health != Health::Down);
+        let names = present.map(|path| PathBuf::from(path.name)).chain([path.to_owned()]);
+        refuse_twins(&names.collect::<Vec<_>>())?;
         let device = Claiming::new(path, LATER_CLAIM, self.fence, Arc::new(Board::default()));
         let seed = Tick::now().as_nanos();
         let (path, faults) = Faulty::new(device, seed);

@@ -176,7 +176,7 @@ fn remind(board: &Board, log: &Log) {
 /// Opens the control socket, connects the paths, builds the volume, serves it.
 fn start(options: &Options, reception: &Arc<Reception>) -> Result<Served, (String, Ending)> {
     if let Some(path) = &options.control {
-        reception.board.begin("opening its control socket");
+        reception.board.begin("opening its control socket, which a server that does not answer may hold");
         receive(path, options, reception).map_err(|problem| (problem, Ending::NotStarted))?;
     }
     serve_volume(options, reception).map_err(|error| {
@@ -215,6 +215,12 @@ fn receive(path: &Path, options: &Options, reception: &Arc<Reception>) -> Result
 
 fn serve_volume(options: &Options, reception: &Reception) -> Result<Served, Error> {
     let log = &reception.log;
+    if !Path::new("/sys/dev/block").is_dir() {
+        log.line(
+            "there is no /sys/dev/block: identities, access states, transports and other names of a disk cannot be seen, and every path \
+             counts as one behind a network; mount sysfs, or have the container see it",
+        );
+    }
     log.line(format!("connecting {}", names(&options.paths)));
     reception.board.begin("connecting its paths");
     let buffers = Buffers::new(options.queues, REQUESTS)?;

@@ -235,8 +235,17 @@ impl Supervisor {
     /// If there is no such path (any more).
     pub(crate) fn retry(&mut self, now: Tick, path: PathId) -> Result<(), Error> {
         let member = self.known(path)?;
+        // What it has done before is held against it no more.
+        (member.falls, member.fell_at) = (0, None);
         (member.failures, member.next_try) = (0, member.next_try.min(now));
         Ok(())
+    }
+
+    /// Something has happened to a path's device, if there still is such a path: it is looked at.
+    pub(crate) fn look(&mut self, now: Tick, path: PathId) {
+        if let Some(member) = self.member(path) {
+            member.next_try = member.next_try.min(now);
+        }
     }
 
     fn act(&mut self, now: Tick, path: PathId) {
@@ -367,6 +376,7 @@ impl Supervisor {
             (member.access, member.access_inferred) = (member.description.access, Inferred::No);
         }
         member.admission += 1;
+        member.held_back_until = None;
         let was = std::mem::replace(&mut member.health, Health::Up);
         let away = now.since(member.last_up);
         if was != Health::Up {
@@ -381,7 +391,7 @@ impl Supervisor {
     /// A path that flaps stays the last resort for a while, though it answers.
     fn hold_back(&mut self, now: Tick, path: PathId, until: Tick) {
         let Some(member) = self.member(path) else { return };
-        let is_news = member.next_try != until;
+        let is_news = member.held_back_until.replace(until) != Some(until);
         member.next_try = until;
         member.health = Health::Suspect;
         let falls = member.falls;

@@ -76,6 +76,8 @@ pub(super) struct Member {
     /// Times that it ceased to be up within a short time of each other, and when it did last.
     pub(super) falls: u32,
     pub(super) fell_at: Option<Tick>,
+    /// Until when it is the last resort for that, though it answers.
+    pub(super) held_back_until: Option<Tick>,
     pub(super) linked: Linked,
     pub(super) ever_connected: EverConnected,
     /// Why it is down, as last told: why it went, or why it cannot connect again.
@@ -153,6 +155,7 @@ impl Member {
             probe_due: Tick::MAX,
             falls: 0,
             fell_at: None,
+            held_back_until: None,
             linked: Linked::Yes,
             ever_connected: EverConnected::Yes,
             why_down: String::new(),

@@ -136,6 +136,7 @@ impl Conductor {
             Message::Retry(path, reply) => {
                 let _ = reply.send(self.supervisor.retry(now, path));
             }
+            Message::Look(path) => self.supervisor.look(now, path),
             Message::Grow(reply) => {
                 let _ = reply.send(self.supervisor.grow(now));
             }
@@ -296,6 +297,7 @@ impl Conductor {
             name: standing.name.to_owned(),
             health: standing.health,
             why_down: standing.why_down.filter(|why| !why.is_empty()).map(str::to_owned),
+            held_back_until: standing.held_back_until,
             access: standing.access,
             incarnation: standing.incarnation,
             leaving: standing.leaving,

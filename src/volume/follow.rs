@@ -17,6 +17,7 @@ use crate::path::block_device::discover::{self, UnitPath};
 use crate::path::block_device::uevents::{Changes, Line, Listener, is_there, number_of};
 use crate::time::Tick;
 
+use super::shared::Message;
 use super::status::PathStatus;
 use super::{Inner, Volume};
 
@@ -126,7 +127,7 @@ impl Follow for Onlooker {
     fn heard(&mut self, volume: &Volume, changes: &Changes) {
         for path in self.chosen(Tick::now(), &volume.status().paths, changes) {
             // One that goes meanwhile need not be looked at.
-            let _ = volume.retry_path(path);
+            let _ = volume.tell(Message::Look(path));
         }
     }
 

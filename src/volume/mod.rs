@@ -180,7 +180,8 @@ impl Volume {
         self.tell(Message::Vouch(path))
     }
 
-    /// Looks at a path at once, instead of after the pause that follows a failure: for whoever knows that it may work again.
+    /// Looks at a path at once, instead of after the pause that follows a failure: for whoever knows that it may work again. That it
+    /// has failed again and again is held against it no more.
     ///
     /// # Errors
     /// If there is no such path (any more), or the volume is closed.

@@ -37,6 +37,8 @@ pub(crate) enum Message {
     /// A queue is about to be taken; the answer comes when everything that was decided without it is published.
     Take(QueueIndex, Sender<()>),
     Retry(PathId, Sender<Result<(), Error>>),
+    /// Something has happened to a path's device.
+    Look(PathId),
     Grow(Sender<Result<Geometry, Error>>),
     Vouch(PathId),
     SetPolicy(Arc<dyn MakePolicy>),

@@ -34,6 +34,9 @@ pub struct PathStatus {
     /// Why it is down: why it went, or why it cannot connect again. `None` before the first try of one that the volume started
     /// without, and of one that is not down.
     pub why_down: Option<String>,
+    /// Until when a path that answers is the last resort, since it has failed again and again;
+    /// [`Volume::retry_path`](crate::Volume::retry_path) ends that.
+    pub held_back_until: Option<Tick>,
     /// Its access state.
     pub access: AccessState,
     /// Which connection it is at.

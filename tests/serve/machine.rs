@@ -90,7 +90,9 @@ fn with_sysfs_masked_it_serves_and_cannot_list() {
     device.sync_all().unwrap();
     assert_eq!(fs::read(&file).unwrap()[4096..8192], [7; 4096]);
     drop(device);
-    serve.terminate().with(0);
+    let over = serve.terminate();
+    over.with(0);
+    assert!(over.log.contains("there is no /sys/dev/block"), "{}", over.log);
 
     let mut masked = Command::new("unshare");
     masked.args(["--mount", "--propagation", "private", "sh", "-c", script]).arg(program()).arg("--list");

@@ -126,6 +126,31 @@ fn a_link_that_comes_back_is_given_one_request_and_more_when_it_has_done_it() {
 }
 
 #[test]
+fn a_path_that_is_held_back_says_so_once_and_is_trusted_again_when_somebody_says_so() {
+    let mut harness = Harness::new(&links(2, FenceSupport::Proven));
+    harness.run(MILLI);
+    harness.sim.break_link(0, LinkFault::HalfDead);
+    let mut told = Vec::new();
+    for block in 0..3000_u64 {
+        harness.submit(0, Operation::Read, block % 64, 1, None);
+        harness.run(MILLI);
+        told.extend(harness.events().into_iter().filter_map(|kind| match kind {
+            EventKind::HeldBack(falls, _) => Some(falls),
+            _ => None,
+        }));
+    }
+    assert!(told.len() > 2 && told.is_sorted_by(|a, b| a < b), "each time once: {told:?}");
+    harness.sim.restore_link(0);
+    let path = harness.sim.status().paths[0].clone();
+    assert!(path.held_back_until > Some(harness.sim.now()), "{path:?}");
+    harness.sim.retry_path(path.id).unwrap();
+    harness.run(MILLI);
+    let path = harness.sim.status().paths[0].clone();
+    assert_eq!((path.health, path.held_back_until), (Health::Up, None));
+    harness.finish();
+}
+
+#[test]
 fn a_path_that_was_held_back_is_called_upon_when_the_other_falls() {
     let mut harness = Harness::new(&links(2, FenceSupport::Proven));
     harness.run(MILLI);
