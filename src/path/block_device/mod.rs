@@ -56,8 +56,8 @@ use crate::path::{
 ///
 /// # What an error means
 /// What the device answered (medium, reservation, protection, space, range) is final. Any other error leaves it open
-/// whether a write was done. On a local device (loop, virtio, SATA, SAS, USB, NVMe on PCI, a file that is not on a network
-/// file system) it can no longer be done after the kernel has answered. Over a fabric, and wherever sysfs does not say
+/// whether a write was done. On a local device (virtio, SATA, SAS, USB, NVMe on PCI, and a file or
+/// loop device on such a disk or in memory) it can no longer be done after the kernel has answered. Over a fabric, and wherever sysfs does not say
 /// what lies between (device mapper, MD, RAID controllers), it still can be, and a write then waits for a fence: see
 /// [`fenced_by`](Self::fenced_by).
 ///

@@ -1,7 +1,8 @@
 //! Whether a device is local or behind a fabric.
 
 use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -27,6 +28,13 @@ const NETWORK_FILE_SYSTEMS: [u32; 15] = [
     0x4750_4653, // GPFS
     0x1983_0326, // BeeGFS
     0x7375_7245, // Coda
+];
+
+/// File systems whose data is in this machine's memory.
+const MEMORY_FILE_SYSTEMS: [u32; 3] = [
+    0x0102_1994, // tmpfs
+    0x8584_58f6, // ramfs
+    0x9584_58f6, // hugetlbfs
 ];
 
 /// Levels of devices that are made of others to be looked through.
@@ -202,15 +210,59 @@ fn loop_link(node: &Node, status: LoopStatus) -> Option<Link> {
     (found.dev() == status.device && found.ino() == status.inode).then(|| file_link(&file))
 }
 
-/// The link of a regular file: that of its file system. One that is on no known network counts as local, unless the
-/// disk that it is on is known to be behind a fabric.
+/// The link of a regular file: that of the disks that its file system is on. What is not known to be on local ones, or in memory, counts
+/// as behind a fabric.
 pub(super) fn file_link(file: &File) -> Link {
-    let is_network = sys::file_system(file).map_or(true, |magic| NETWORK_FILE_SYSTEMS.contains(&magic));
-    let Ok(found) = file.metadata() else { return Link::Fabric };
-    if is_network || device_transport(Node::of(found.dev()).disk()) == Transport::Fabric {
+    file_link_within(file, DEEPEST_STACK)
+}
+
+fn file_link_within(file: &File, levels: u32) -> Link {
+    let (Ok(magic), Ok(found)) = (sys::file_system(file), file.metadata()) else { return Link::Fabric };
+    if NETWORK_FILE_SYSTEMS.contains(&magic) {
         return Link::Fabric;
     }
-    Link::Local
+    if MEMORY_FILE_SYSTEMS.contains(&magic) {
+        return Link::Local;
+    }
+    let disks = match libc::major(found.dev()) {
+        // It has a number of its own, which is no disk's.
+        0 => mounted_from(file).map_or_else(Vec::new, |source| members(&source, Path::new("/sys/fs/btrfs"))),
+        _ => vec![Node::of(found.dev())],
+    };
+    match disks.iter().map(|node| transport_within(node.disk(), levels)).reduce(Transport::and) {
+        Some(Transport::Local) => Link::Local,
+        Some(Transport::Fabric | Transport::Unknown) | None => Link::Fabric,
+    }
+}
+
+/// The device that the file system of an open file was mounted from (`proc_pid_mountinfo(5)`).
+fn mounted_from(file: &File) -> Option<Node> {
+    let about = fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd())).ok()?;
+    let mount = about.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim();
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let source = source_of(&mounts, mount)?;
+    let found = fs::metadata(source).ok()?;
+    found.file_type().is_block_device().then(|| Node::of(found.rdev()))
+}
+
+/// What a mount is of: the second field after the lone dash.
+fn source_of<'a>(mounts: &'a str, mount: &str) -> Option<&'a str> {
+    let line = mounts.lines().find(|line| line.split(' ').next() == Some(mount))?;
+    line.split_once(" - ")?.1.split(' ').nth(1)
+}
+
+/// The disk, and all that are one btrfs with it; none if that is not to be seen.
+fn members(source: &Node, file_systems: &Path) -> Vec<Node> {
+    let lists = fs::read_dir(file_systems).into_iter().flatten().flatten();
+    for list in lists.map(|entry| entry.path().join("devices")) {
+        let links = fs::read_dir(list).into_iter().flatten().flatten();
+        let nodes: Vec<Node> =
+            links.filter_map(|link| fs::canonicalize(link.path()).ok()).map(Node::at).collect();
+        if nodes.contains(source) {
+            return nodes;
+        }
+    }
+    Vec::new()
 }
 
 fn device_transport(disk: &Path) -> Transport {
@@ -222,6 +274,14 @@ fn transport_within(disk: &Path, levels: u32) -> Transport {
     let name = disk.file_name().unwrap_or_default().to_string_lossy();
     if name.starts_with("nvme") {
         return nvme_transport(&disk.join("device"));
+    }
+    if let Some(file) = node::read(&disk.join("loop/backing_file")).filter(|_| levels > 0) {
+        let opened = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(file);
+        return match opened.map(|file| file_link_within(&file, levels - 1)) {
+            Ok(Link::Local) => Transport::Local,
+            Ok(Link::Fabric) => Transport::Fabric,
+            Err(_) => Transport::Unknown,
+        };
     }
     let own = by_location(disk);
     let slaves = fs::read_dir(disk.join("slaves")).into_iter().flatten().flatten();
@@ -421,6 +481,42 @@ mod tests {
                 .unwrap();
         }
         assert_eq!(of_parts(&at("dm-0"), 1).time, Duration::from_secs(142));
+    }
+
+    #[test]
+    fn a_file_system_without_a_disk_number_is_traced_to_all_its_disks() {
+        let mounts = "22 1 254:0 / / rw - ext4 /dev/vda rw\n\
+                      36 22 0:33 /root /data\\040x rw,noatime shared:1 master:2 - btrfs /dev/sda2 rw,subvol=/root\n\
+                      40 22 0:40 / /over rw - overlay overlay rw,upperdir=/u\n";
+        assert_eq!(source_of(mounts, "36"), Some("/dev/sda2"));
+        assert_eq!(source_of(mounts, "40"), Some("overlay"));
+        assert_eq!(source_of(mounts, "3"), None);
+        let dir = TempDir::new();
+        for (disk, list) in
+            [("virtio1/block/vda", "one"), ("rport-1:0-0/block/sdc", "two"), ("virtio2/block/vdb", "two")]
+        {
+            dir.write(&format!("{disk}/size"), "8");
+            let devices = dir.path().join("btrfs").join(list).join("devices");
+            fs::create_dir_all(&devices).unwrap();
+            let link = devices.join(disk.rsplit('/').next().unwrap());
+            std::os::unix::fs::symlink(dir.path().join(disk), link).unwrap();
+        }
+        let lists = dir.path().join("btrfs");
+        let node = |disk: &str| Node::at(dir.path().join(disk).canonicalize().unwrap());
+        assert_eq!(members(&node("virtio1/block/vda"), &lists).len(), 1);
+        assert_eq!(members(&node("virtio2/block/vdb"), &lists).len(), 2);
+        assert!(members(&Node::at("/nonexistent".into()), &lists).is_empty());
+    }
+
+    #[test]
+    fn a_file_in_memory_is_local_and_one_of_an_unknown_file_system_is_not() {
+        let memory = TempDir::in_memory();
+        let file = File::create(memory.path().join("file")).unwrap();
+        if sys::file_system(&file).unwrap() == MEMORY_FILE_SYSTEMS[0] {
+            assert_eq!(file_link(&file), Link::Local);
+        }
+        // On no disk that anybody knows.
+        assert_eq!(file_link(&File::open("/proc/self/stat").unwrap()), Link::Fabric);
     }
 
     #[test]
